@@ -60,10 +60,7 @@ impl RoutingSeed {
             "" => 0,
             text => xxh3_64_with_seed(text.as_bytes(), seed),
         };
-        Self(
-            SEED.wrapping_add(part(lora, 0))
-                .wrapping_add(part(salt, 1)),
-        )
+        Self(SEED.wrapping_add(part(lora, 0)).wrapping_add(part(salt, 1)))
     }
 
     /// A full block's own hash. `features` are the routing hashes of the multimodal features that
