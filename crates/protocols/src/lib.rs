@@ -1,1 +1,16 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod openai;
+
+/// What a client of an engine sends to a worker and gets back: the generated types of
+/// `proto/forebay/worker/v1/worker.proto`, whose comments define every field.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod worker {
+    include!("generated/forebay.worker.v1.rs");
+}
+
+mod worker_error;
+
+pub use error::{Error, ErrorClass};
