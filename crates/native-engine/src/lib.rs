@@ -1,1 +1,16 @@
 #![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+mod error;
+mod gguf;
+#[allow(unsafe_code)]
+mod kernel;
+mod kv_memory;
+mod model;
+mod runner;
+
+pub use error::{KvError, LoadError, RunnerError, StepError};
+pub use kernel::Kernel;
+pub use kv_memory::{KvDtype, KvLayout, KvMemory};
+pub use model::{GgufMetadata, Model, ModelShape, TokenizerMetadata};
+pub use runner::{Logits, LogitsWanted, Runner, RunnerOptions, SequenceStep};
