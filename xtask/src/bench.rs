@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: what is measured and kept.
+
+mod instructions;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+pub(crate) use instructions::check as check_instructions;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Instructions of the named hot paths, compared with the committed ones.
+    Instructions(instructions::Args),
+}
+
+/// Runs a bench.
+///
+/// # Errors
+/// If it cannot run, or a committed number no longer holds.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.bench {
+        Bench::Instructions(args) => instructions::run(args),
+    }
+}
