@@ -1,1 +1,19 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod engine;
+mod info;
+mod kv_events;
+
+pub use engine::{Engine, GenerateStream};
+pub use info::{Capabilities, EngineInfo};
+pub use kv_events::{KvEventBatch, KvEventStream};
+
+// What an engine is asked and answers; defined once, for this trait and the wire.
+pub use forebay_protocols::worker::{
+    Control, EmbedOutput, EmbedRequest, EncodeOutput, EncodeRequest, FinishReason, GenerateOutput,
+    GenerateRequest, Load, MediaOutput, MediaRequest, ScoreOutput, ScoreRequest,
+};
+pub use forebay_protocols::{Error, ErrorClass};

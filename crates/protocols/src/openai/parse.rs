@@ -95,8 +95,14 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_said_to_be_that() {
-        let deep = format!("{{\"model\":{}", "[".repeat(100_000));
-        for body in ["", "{", "nonsense", r#"{"model":"m"} trailing"#, &deep] {
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        for body in [
+            "",
+            "{",
+            "nonsense",
+            r#"{"model":"m","messages":[]} trailing"#,
+            &deep,
+        ] {
             assert_eq!(
                 chat(body).reason,
                 "invalid_json",
