@@ -406,6 +406,3 @@ impl Runner {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

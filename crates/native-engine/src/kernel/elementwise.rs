@@ -149,3 +149,67 @@ pub(crate) fn quantise(
         }
     });
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_accurate_over_its_range() {
+        let mut worst = 0.0f64;
+        for i in -87_000..=88_000 {
+            let x = i as f32 / 1_000.0;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) / exact - 1.0).abs());
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "{worst:e}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-100.0), 0.0);
+        assert_eq!(exp(f32::INFINITY), exp(88.0));
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    fn values(count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| ((i * 7_919) % 2_003) as f32 / 200.0 - 5.0)
+            .collect()
+    }
+
+    #[test]
+    fn kernels_agree_on_rows_of_any_length() {
+        for columns in [32, 96, 576] {
+            let (x, weights) = (values(columns), values(columns + 9)[9..].to_vec());
+            let mut expected = [vec![0.0; columns], vec![0.0; columns]];
+            rms_norm_body(&x, &weights, 1e-5, &mut expected[0]);
+            silu_product_body(&x, &weights, &mut expected[1]);
+            for kernel in Kernel::available() {
+                let mut got = [vec![0.0; columns], vec![0.0; columns]];
+                rms_norm_row(kernel, &x, &weights, 1e-5, &mut got[0]);
+                silu_product_row(kernel, &x, &weights, &mut got[1]);
+                for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+                    assert_eq!(got.to_bits(), expected.to_bits(), "{kernel}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn norms_and_gates_are_close_to_exact_ones() {
+        let (x, weights) = (values(64), values(128)[64..].to_vec());
+        let mut got = vec![0.0; 64];
+        rms_norm_body(&x, &weights, 1e-5, &mut got);
+        let square: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 64.0;
+        for i in 0..64 {
+            let exact = f64::from(x[i]) / (square + 1e-5).sqrt() * f64::from(weights[i]);
+            assert!((f64::from(got[i]) - exact).abs() < 1e-5);
+        }
+        silu_product_body(&x, &weights, &mut got);
+        for i in 0..64 {
+            let gate = f64::from(x[i]);
+            let exact = gate / (1.0 + (-gate).exp()) * f64::from(weights[i]);
+            assert!((f64::from(got[i]) - exact).abs() < 1e-5);
+        }
+    }
+}

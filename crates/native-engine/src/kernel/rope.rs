@@ -95,3 +95,45 @@ fn rotate_row_body(angles: &[[f32; 2]], x: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    #[test]
+    fn pairs_turn_by_their_angle_on_every_kernel() {
+        let (dim, heads, columns) = (32, 3, 4 * 32);
+        let rope = Rope::new(10_000.0, dim, &[1.0; 16]);
+        let positions = [0, 1, 7, 8_191];
+        let before: Vec<f32> = (0..4 * columns).map(|i| (i as f32).sin()).collect();
+        let mut bits = Vec::new();
+        for kernel in Kernel::available() {
+            let mut pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+            let mut angles = RopeAngles::default();
+            angles.set(&mut pool, &rope, &positions);
+            let mut x = before.clone();
+            angles.rotate(kernel, &mut pool, &mut x, columns, heads);
+            for (row, position) in positions.iter().enumerate() {
+                for i in 0..columns / 2 {
+                    let (a, b) = (
+                        before[row * columns + 2 * i],
+                        before[row * columns + 2 * i + 1],
+                    );
+                    let turn = if i < heads * dim / 2 {
+                        let exponent = -2.0 * (i % (dim / 2)) as f64 / dim as f64;
+                        *position as f64 * 10_000f64.powf(exponent)
+                    } else {
+                        0.0 // the values, which are not rotated
+                    };
+                    let exact = f64::from(a) * turn.cos() - f64::from(b) * turn.sin();
+                    assert!((f64::from(x[row * columns + 2 * i]) - exact).abs() < 1e-6);
+                }
+            }
+            bits.push(x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        }
+        assert!(bits.iter().all(|each| *each == bits[0]));
+    }
+}
