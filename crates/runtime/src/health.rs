@@ -1,0 +1,186 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// Whether a process is alive, and whether it is ready to serve: what `/live`, `/ready` and
+/// `/health` answer. A cheap handle on one state.
+///
+/// It is ready while every named [`Condition`] holds and no shutdown has begun; with no condition
+/// at all it is ready. It is alive until someone says that only a restart can help.
+#[derive(Clone, Debug)]
+pub struct Health {
+    state: Arc<watch::Sender<HealthReport>>,
+}
+
+/// The state of a [`Health`] at one moment; serialises as the body of `/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct HealthReport {
+    /// False: only a restart can help.
+    pub live: bool,
+    /// Whether requests should be sent here.
+    pub ready: bool,
+    /// Whether a shutdown has begun; from then on it is never ready again.
+    pub draining: bool,
+    /// Every condition, in the order of their creation.
+    pub conditions: Vec<ConditionReport>,
+}
+
+/// One condition of a [`HealthReport`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ConditionReport {
+    /// The condition's name, for instance `model`.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub ready: bool,
+    /// Why it does not hold; empty while it does. Client-safe.
+    pub reason: String,
+}
+
+impl Health {
+    /// Alive, and ready until a condition is added.
+    pub fn new() -> Self {
+        let report = HealthReport {
+            live: true,
+            ready: true,
+            draining: false,
+            conditions: Vec::new(),
+        };
+        Self {
+            state: Arc::new(watch::Sender::new(report)),
+        }
+    }
+
+    /// Adds a condition that does not hold yet, for `reason`. It keeps its last state when the
+    /// handle is dropped.
+    pub fn condition(&self, name: &'static str, reason: impl Into<String>) -> Condition {
+        let mut index = 0;
+        self.change(|report| {
+            index = report.conditions.len();
+            report.conditions.push(ConditionReport {
+                name,
+                ready: false,
+                reason: reason.into(),
+            });
+        });
+        Condition {
+            health: self.clone(),
+            index,
+        }
+    }
+
+    /// The present state.
+    pub fn report(&self) -> HealthReport {
+        self.state.borrow().clone()
+    }
+
+    /// Whether requests should be sent here.
+    pub fn is_ready(&self) -> bool {
+        self.state.borrow().ready
+    }
+
+    /// False once [`Health::fail`] was called.
+    pub fn is_live(&self) -> bool {
+        self.state.borrow().live
+    }
+
+    /// Waits until it is ready; forever, if a shutdown has begun. Cancel-safe.
+    pub async fn ready(&self) {
+        self.state
+            .subscribe()
+            .wait_for(|report| report.ready)
+            .await
+            .expect("this handle keeps the sender alive");
+    }
+
+    /// Says that a shutdown has begun: not ready, for good.
+    pub fn drain(&self) {
+        self.change(|report| report.draining = true);
+    }
+
+    /// Says that only a restart can help: not alive and not ready, for good.
+    pub fn fail(&self) {
+        self.change(|report| report.live = false);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HealthReport)) {
+        self.state.send_modify(|report| {
+            change(report);
+            report.ready = report.live
+                && !report.draining
+                && report.conditions.iter().all(|condition| condition.ready);
+        });
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One thing that must hold for a process to be ready; made by [`Health::condition`].
+#[derive(Debug)]
+pub struct Condition {
+    health: Health,
+    index: usize,
+}
+
+impl Condition {
+    /// It holds.
+    pub fn set_ready(&self) {
+        self.set(true, String::new());
+    }
+
+    /// It does not hold (any more), for a client-safe `reason`.
+    pub fn set_not_ready(&self, reason: impl Into<String>) {
+        self.set(false, reason.into());
+    }
+
+    fn set(&self, ready: bool, reason: String) {
+        self.health.change(|report| {
+            let condition = &mut report.conditions[self.index];
+            condition.ready = ready;
+            condition.reason = reason;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_ready_while_all_conditions_hold() {
+        let health = Health::new();
+        assert!(health.is_ready());
+        let model = health.condition("model", "loading");
+        let engine = health.condition("engine", "starting");
+        assert!(!health.is_ready());
+        model.set_ready();
+        assert!(!health.is_ready());
+        let waiting = health.clone();
+        tokio::join!(waiting.ready(), async { engine.set_ready() });
+
+        engine.set_not_ready("out of memory");
+        let report = health.report();
+        assert!(report.live && !report.ready && !report.draining);
+        assert_eq!(report.conditions[0].reason, "");
+        assert_eq!(report.conditions[1].name, "engine");
+        assert_eq!(report.conditions[1].reason, "out of memory");
+    }
+
+    #[test]
+    fn a_shutdown_and_a_failure_are_for_good() {
+        let health = Health::new();
+        health.drain();
+        health.condition("late", "").set_ready();
+        assert!(health.is_live() && !health.is_ready());
+
+        let health = Health::new();
+        health.fail();
+        assert!(!health.is_live() && !health.is_ready());
+    }
+}
