@@ -31,9 +31,4 @@ impl InProgress {
     pub(crate) fn contains(&self, content: &ContentId) -> bool {
         self.counts.contains_key(content)
     }
-
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
 }

@@ -186,9 +186,10 @@ impl Scheduler {
         }
     }
 
-    /// Whether there is no sequence, running or waiting.
+    /// Whether there is nothing to do: no sequence, and no aborted one whose blocks the next
+    /// [`schedule`](Self::schedule) or [`complete`](Self::complete) would give back.
     pub fn is_idle(&self) -> bool {
-        self.ranks.is_empty()
+        self.ranks.is_empty() && self.aborted.is_empty()
     }
 
     /// How busy it is.
