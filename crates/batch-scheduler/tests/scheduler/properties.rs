@@ -1,7 +1,6 @@
-//! Random
-
-use of a scheduler: whatever is preempted, chunked, cached, aborted or lost, every
+//! Random use of a scheduler: whatever is preempted, chunked, cached, aborted or lost, every
 //! sequence gets exactly its tokens.
+
 use forebay_batch_scheduler::{Priority, Rejection, SchedulerConfig, SequenceId};
 use forebay_kv_block_manager::MutableBlock;
 use forebay_tokens::{CacheGroup, TokenId};

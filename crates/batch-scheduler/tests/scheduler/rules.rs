@@ -375,7 +375,11 @@ fn prompts_that_collide_in_their_routing_hash_share_nothing() {
         new.chain = BlockChain::new(namespace, RoutingSeed::default(), block_size);
         scheduler.submit(new).unwrap();
         let batch = scheduler.schedule();
-        assert_eq!(batch.items()[0].tokens, 0..17, "nothing is taken from the other");
+        assert_eq!(
+            batch.items()[0].tokens,
+            0..17,
+            "nothing is taken from the other"
+        );
         let new = scheduler.sequence(SequenceId(id)).unwrap();
         routing.push(new.identities()[0].routing);
         let token = Sampled {
