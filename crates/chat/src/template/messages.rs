@@ -67,8 +67,9 @@ pub(super) fn prepare(messages: &[Value], form: ContentForm) -> Result<Vec<Value
             if !message.get("role").is_some_and(Value::is_string) {
                 return Err(invalid("a message must have a role"));
             }
-            let content = message.remove("content").unwrap_or(Value::Null);
-            message.insert("content".to_owned(), prepare_content(content, form, index)?);
+            // In its place: templates may write a message out.
+            let content = message.entry("content").or_insert(Value::Null);
+            *content = prepare_content(content.take(), form, index)?;
             if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
                 for call in calls {
                     let function = call.get_mut("function").and_then(Value::as_object_mut);

@@ -306,3 +306,14 @@ fn output_and_work_are_bounded() {
         );
     }
 }
+
+#[test]
+fn a_message_keeps_the_order_of_its_fields() {
+    let message =
+        json!({"z": 1, "content": [{"type": "text", "text": "a"}], "role": "user", "a": 2});
+    let template = "{{ messages[0] | tojson }}{{ messages[0].content }}";
+    assert_eq!(
+        render(template, &[message]).unwrap(),
+        r#"{"z": 1, "content": "a", "role": "user", "a": 2}a"#
+    );
+}
