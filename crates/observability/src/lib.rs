@@ -4,6 +4,7 @@
 mod buckets;
 mod config;
 mod error;
+mod error_chain;
 mod logs;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -15,6 +16,7 @@ mod trace;
 pub use buckets::Buckets;
 pub use config::{BuildInfo, Colour, LogConfig, LogFormat, OtlpConfig, TelemetryConfig};
 pub use error::Error;
+pub use error_chain::ErrorChain;
 pub use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 pub use prometheus_client::metrics::{
     counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,

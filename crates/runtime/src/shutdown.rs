@@ -2,6 +2,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use forebay_observability::ErrorChain;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::timeout;
@@ -253,8 +254,8 @@ async fn run_flush(
     let end = match timeout(limit, tasks.run_last(name, step)).await {
         Ok(Ok(Ok(()))) => Some(TaskEnd::Finished),
         Ok(Ok(Err(error))) => {
-            let error: &(dyn std::error::Error + 'static) = &*error;
-            tracing::error!(step = name, error, "a step of the shutdown failed");
+            let error = ErrorChain(&*error);
+            tracing::error!(step = name, %error, "a step of the shutdown failed");
             Some(TaskEnd::Failed)
         }
         Ok(Err(_)) => Some(TaskEnd::Panicked),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use forebay_observability::{Gauge, Registry};
+use forebay_observability::{ErrorChain, Gauge, Registry};
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
@@ -424,11 +424,11 @@ impl Run {
             return self.end(TaskEnd::Finished);
         };
         let (kind, task) = (self.kind.as_str(), self.name);
-        let error: &(dyn std::error::Error + 'static) = &*error;
+        let error = ErrorChain(&*error);
         match self.kind {
-            TaskKind::Critical => tracing::error!(kind, task, error, "task failed"),
+            TaskKind::Critical => tracing::error!(kind, task, %error, "task failed"),
             TaskKind::Request | TaskKind::Background => {
-                tracing::warn!(kind, task, error, "task failed");
+                tracing::warn!(kind, task, %error, "task failed");
             }
         }
         self.end(TaskEnd::Failed)
