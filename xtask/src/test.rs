@@ -149,10 +149,14 @@ impl Tests {
         if !status.success() {
             bail!("the tests do not build");
         }
-        // Without a package that has it, there is no test that needs it.
-        if let Some(binary) = binary {
+        if let Some(binary) = &binary {
+            tests.environment.insert("FOREBAY_BIN", binary.clone());
+        }
+        // With packages that do not have the binary, one from before can
+        // fetch the model; without it, the tests that need the model say so.
+        let before = root.join("target/debug/forebay");
+        if let Some(binary) = binary.or_else(|| before.exists().then_some(before)) {
             let model = pull(root, &binary)?;
-            tests.environment.insert("FOREBAY_BIN", binary);
             tests.environment.insert("FOREBAY_TEST_MODEL", model);
         }
         Ok(tests)
