@@ -1,5 +1,5 @@
 /// How busy a scheduler is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Sequences that have blocks.
     pub running: usize,

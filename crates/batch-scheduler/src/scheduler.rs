@@ -33,6 +33,7 @@ const GROUP: CacheGroup = CacheGroup(0);
 ///   one is aborted or preempted, the wait is over.
 /// - When a decode finds no block, the last running sequence is preempted: its blocks go, its
 ///   tokens stay, and it waits in its old place. Its full blocks stay in the cache while they can.
+///   Nobody is admitted in that batch.
 #[derive(Debug)]
 pub struct Scheduler {
     config: SchedulerConfig,

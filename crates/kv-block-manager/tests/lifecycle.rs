@@ -311,6 +311,16 @@ fn events_that_nobody_takes_become_the_present_state() {
 }
 
 #[test]
+fn events_never_name_more_than_two_hashes_a_block() {
+    let pool = pool(1, 2);
+    let [first, second] = [chain(2, &[1, 1]), chain(2, &[2, 2])];
+    drop(store(&pool, &first));
+    drop(store(&pool, &second));
+    let cleared = KvEvent::Cleared { tier: Tier::G1 };
+    assert_eq!(pool.take_events(), [cleared, stored(None, &second)]);
+}
+
+#[test]
 fn a_snapshot_names_parents_first() {
     let pool = pool(8, 2);
     let names = chain(2, &[1, 2, 3, 4, 5, 6]);

@@ -152,6 +152,11 @@ impl Model {
 
 /// What an observer knows who applies every event.
 fn apply(known: &mut HashSet<RoutingHash>, events: Vec<KvEvent>) {
+    let n_hashes = |event: &KvEvent| match event {
+        KvEvent::Stored { blocks, .. } | KvEvent::Removed { blocks, .. } => blocks.len(),
+        KvEvent::Cleared { .. } => 0,
+    };
+    assert!(events.iter().map(n_hashes).sum::<usize>() <= 2 * N_BLOCKS);
     for event in events {
         match event {
             KvEvent::Stored { blocks, .. } => {

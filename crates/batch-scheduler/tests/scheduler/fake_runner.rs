@@ -174,6 +174,7 @@ impl FakeRunner {
         let (old, new) = batch.items().split_at(n_old);
         assert!(old.is_sorted_by_key(kind));
         assert!(new.iter().all(|item| !was_running(item.id)));
+        assert!(batch.preempted().is_empty() || new.is_empty());
         for id in &self.running {
             let is_planned = batch.items().iter().any(|item| item.id == *id);
             let is_preempted = batch.preempted().contains(id);

@@ -142,6 +142,7 @@ fn the_last_loses_its_blocks_and_nothing_else() {
             preempted.push(*id);
             let sequence = runner.scheduler.sequence(*id).unwrap();
             assert!(sequence.block_table().is_empty());
+            assert_eq!(sequence.n_computed(), 0);
             assert_eq!(sequence.emitted(), runner.answer(id.0));
         }
         runner.complete(batch, &sampled);
