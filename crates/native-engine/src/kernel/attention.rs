@@ -5,18 +5,20 @@
 //! - a score sums its products in four chains (dimensions 0, 4, 8.., 1, 5, 9.. and so on), adds
 //!   the chains as `(0 + 1) + (2 + 3)`, and is then scaled;
 //! - the softmax takes its sum over 16 lanes by position and then as a tree;
-//! - the output adds `probability * value` in ascending position and divides by the sum last.
+//! - the output adds `probability * value` in ascending position and multiplies with the
+//!   inverse of the sum last.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use forebay_tokens::BlockId;
 
+use super::cpu::prefetch;
 use super::elementwise::{exp, sum_lanes};
 use super::shared::DisjointRows;
 use super::{Kernel, LANES, Pool, vectorised};
 
-/// Rows of one task at most: what they read of a block stays in the first-level cache.
+/// Rows of one task at most: a block's keys are read once for all of them.
 pub(crate) const TILE_ROWS: usize = 8;
 
 /// Chains that a score is summed in.
@@ -77,98 +79,101 @@ pub(crate) fn attention(
     out: &mut [f32],
 ) {
     thread_local! {
-        static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
     }
     let dim = kv.head_dim;
+    // Query heads that share keys and values stay together, unless that left threads idle.
+    let shared = heads / kv.kv_heads;
+    let together = if tiles.len() * kv.kv_heads < 2 * pool.threads() { 1 } else { shared };
+    let parts = heads / together;
     let out = DisjointRows::new(out, heads * dim);
-    pool.for_each(tiles.len() * heads, &|task| {
-        let (tile, head) = (&tiles[task / heads], task % heads);
-        let columns = head * dim..(head + 1) * dim;
-        let mut tile_query = [0.0; TILE_ROWS * MAX_HEAD_DIM];
-        let mut tile_out = [0.0; TILE_ROWS * MAX_HEAD_DIM];
-        let tile_query = &mut tile_query[..tile.rows.len() * dim];
-        let tile_out = &mut tile_out[..tile.rows.len() * dim];
-        for (to, row) in tile_query.chunks_exact_mut(dim).zip(tile.rows.clone()) {
-            to.copy_from_slice(&query[row * query_columns..][columns.clone()]);
-        }
-        SCRATCH.with_borrow_mut(|scores| {
-            let kv_head = head / (heads / kv.kv_heads);
-            attend(kernel, &kv, kv_head, tile, tile_query, scores, tile_out);
+    pool.for_each(tiles.len() * parts, &|task| {
+        let (tile, first_head) = (&tiles[task / parts], task % parts * together);
+        let places = (first_head..first_head + together)
+            .flat_map(|head| tile.rows.clone().map(move |row| (row, head * dim..(head + 1) * dim)));
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.query.clear();
+            for (row, columns) in places.clone() {
+                scratch.query.extend_from_slice(&query[row * query_columns..][columns]);
+            }
+            attend(kernel, &kv, first_head / shared, tile, scratch);
+            for (from, (row, columns)) in scratch.out.chunks_exact(dim).zip(places) {
+                // SAFETY: each (row, head) belongs to one task.
+                unsafe { out.part(row, columns) }.copy_from_slice(from);
+            }
         });
-        for (from, row) in tile_out.chunks_exact(dim).zip(tile.rows.clone()) {
-            // SAFETY: each (row, head) belongs to one task.
-            unsafe { out.part(row, columns.clone()) }.copy_from_slice(from);
-        }
     });
 }
 
-/// The largest head dimension.
-pub(crate) const MAX_HEAD_DIM: usize = 256;
+/// A thread's buffers for one task.
+pub(super) struct Scratch {
+    /// Queries of the task's heads, and for each head of the tile's rows.
+    query: Vec<f32>,
+    /// A row of scores for each query.
+    scores: Vec<f32>,
+    /// The result for each query.
+    out: Vec<f32>,
+}
+
+impl Scratch {
+    const fn new() -> Self {
+        Self {
+            query: Vec::new(),
+            scores: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+}
 
 vectorised! {
-    fn attend(
-        kv: &KvView<'_>,
-        kv_head: usize,
-        tile: &RowTile<'_>,
-        query: &[f32],
-        scores: &mut Vec<f32>,
-        out: &mut [f32],
-    ) = attend_body
+    fn attend(kv: &KvView<'_>, kv_head: usize, tile: &RowTile<'_>, scratch: &mut Scratch)
+        = attend_body
 }
 
 #[inline(always)]
-fn attend_body(
-    kv: &KvView<'_>,
-    kv_head: usize,
-    tile: &RowTile<'_>,
-    query: &[f32],
-    scores: &mut Vec<f32>,
-    out: &mut [f32],
-) {
+fn attend_body(kv: &KvView<'_>, kv_head: usize, tile: &RowTile<'_>, scratch: &mut Scratch) {
     let (dim, block_tokens) = (kv.head_dim, kv.block_tokens);
-    let context = tile.position + tile.rows.len();
-    let blocks = &tile.blocks[..context.div_ceil(block_tokens)];
+    let rows = tile.rows.len();
+    let blocks = &tile.blocks[..(tile.position + rows).div_ceil(block_tokens)];
     let stride = (blocks.len() * block_tokens).next_multiple_of(LANES);
-    if scores.len() < stride * tile.rows.len() {
-        scores.resize(stride * tile.rows.len(), 0.0);
-    }
+    let queries = scratch.query.len() / dim;
+    scratch.scores.resize(queries * stride, 0.0);
     let scale = 1.0 / (dim as f32).sqrt();
 
     for (i, block) in blocks.iter().enumerate() {
         let keys = kv.keys(*block, kv_head);
-        for (query, scores) in query.chunks_exact(dim).zip(scores.chunks_exact_mut(stride)) {
+        if let Some(next) = blocks.get(i + 1) {
+            prefetch(kv.keys(*next, kv_head));
+        }
+        let scores = scratch.scores.chunks_exact_mut(stride);
+        for (query, scores) in scratch.query.chunks_exact(dim).zip(scores) {
             let scores = &mut scores[i * block_tokens..][..block_tokens];
             score_block(query, keys, scale, scores);
         }
     }
 
-    let mut inverses = [0.0; TILE_ROWS];
-    for (i, (scores, inverse)) in scores
-        .chunks_exact_mut(stride)
-        .zip(&mut inverses)
-        .enumerate()
-    {
-        if i < tile.rows.len() {
-            *inverse = 1.0 / exponentials(scores, tile.position + i + 1);
-        }
+    // The sums replace the queries, which are not needed any more.
+    for (i, scores) in scratch.scores.chunks_exact_mut(stride).enumerate() {
+        scratch.query[i] = exponentials(scores, tile.position + i % rows + 1);
     }
 
-    out.fill(0.0);
+    scratch.out.clear();
+    scratch.out.resize(queries * dim, 0.0);
     for (i, block) in blocks.iter().enumerate() {
         let values = kv.values(*block, kv_head);
+        if let Some(next) = blocks.get(i + 1) {
+            prefetch(kv.values(*next, kv_head));
+        }
         let first = i * block_tokens;
-        for (row, (out, scores)) in out
-            .chunks_exact_mut(dim)
-            .zip(scores.chunks_exact(stride))
-            .enumerate()
-        {
-            let visible = (tile.position + row + 1)
-                .saturating_sub(first)
-                .min(block_tokens);
-            add_values(&scores[first..first + visible], values, out);
+        let scores = scratch.scores.chunks_exact(stride);
+        for (query, (out, scores)) in scratch.out.chunks_exact_mut(dim).zip(scores).enumerate() {
+            let seen = tile.position + query % rows + 1;
+            let seen = seen.saturating_sub(first).min(block_tokens);
+            add_values(&scores[first..first + seen], values, out);
         }
     }
-    for (out, inverse) in out.chunks_exact_mut(dim).zip(inverses) {
+    for (out, sum) in scratch.out.chunks_exact_mut(dim).zip(&scratch.query) {
+        let inverse = 1.0 / sum;
         out.iter_mut().for_each(|out| *out *= inverse);
     }
 }
@@ -179,23 +184,20 @@ fn score_block(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     let slots = scores.len();
     let mut slot = 0;
     while slot + LANES <= slots {
-        let mut chains = [[0.0f32; LANES]; CHAINS];
-        for (query, keys) in query
-            .as_chunks::<CHAINS>()
-            .0
-            .iter()
-            .zip(keys.chunks_exact(CHAINS * slots))
+        let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; CHAINS];
+        for (query, keys) in
+            query.as_chunks::<CHAINS>().0.iter().zip(keys.chunks_exact(CHAINS * slots))
         {
-            for chain in 0..CHAINS {
-                let keys = &keys[chain * slots + slot..][..LANES];
-                for lane in 0..LANES {
-                    chains[chain][lane] += query[chain] * keys[lane];
-                }
-            }
+            add_scaled(&mut a, query[0], &keys[slot..]);
+            add_scaled(&mut b, query[1], &keys[slots + slot..]);
+            add_scaled(&mut c, query[2], &keys[2 * slots + slot..]);
+            add_scaled(&mut d, query[3], &keys[3 * slots + slot..]);
         }
+        let mut joined = [0.0; LANES];
         for lane in 0..LANES {
-            scores[slot + lane] = join_chains(chains.map(|chain| chain[lane])) * scale;
+            joined[lane] = join_chains([a[lane], b[lane], c[lane], d[lane]]) * scale;
         }
+        scores[slot..slot + LANES].copy_from_slice(&joined);
         slot += LANES;
     }
     for slot in slot..slots {
@@ -211,6 +213,14 @@ fn score_block(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
             }
         }
         scores[slot] = join_chains(chains) * scale;
+    }
+}
+
+#[inline(always)]
+fn add_scaled(sums: &mut [f32; LANES], factor: f32, values: &[f32]) {
+    let values: &[f32; LANES] = values[..LANES].try_into().expect("16 floats");
+    for lane in 0..LANES {
+        sums[lane] += factor * values[lane];
     }
 }
 

@@ -69,6 +69,24 @@ impl fmt::Display for Kernel {
     }
 }
 
+/// Asks for memory that will be read soon: hardware prefetchers stop at each page, and KV blocks
+/// are far apart.
+#[inline(always)]
+pub(super) fn prefetch<T>(soon: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const LINE_BYTES: usize = 64;
+        let start = soon.as_ptr().cast::<i8>();
+        for offset in (0..size_of_val(soon)).step_by(LINE_BYTES) {
+            // SAFETY: a prefetch is a hint that reads nothing; the address is in the slice.
+            unsafe { _mm_prefetch(start.add(offset), _MM_HINT_T0) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = soon;
+}
+
 /// Compiles one portable function body for each instruction set and picks one at run time.
 ///
 /// The body must be `#[inline(always)]`, work on lanes held in arrays, and stay away from

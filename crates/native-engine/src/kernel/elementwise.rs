@@ -22,7 +22,7 @@ pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
 /// and a shift of the exponent. Plain multiplications and additions only, so that each lane has
 /// the same bits on every CPU.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts; the first has few bits, so that its product with n is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;

@@ -27,10 +27,10 @@ mod rope;
 mod shared;
 mod zeroed;
 
-pub(crate) use attention::{KvView, MAX_HEAD_DIM, RowTile, TILE_ROWS, attention};
+pub(crate) use attention::{KvView, RowTile, TILE_ROWS, attention};
 pub use cpu::Kernel;
 use cpu::vectorised;
-pub(crate) use elementwise::{quantise, rms_norm, silu_product};
+pub(crate) use elementwise::{exp, quantise, rms_norm, silu_product};
 pub(crate) use matmul::{Output, matmul};
 pub(crate) use matrix::PackedMatrix;
 pub(crate) use pool::Pool;

@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::Value;
 use super::{GgufMetadata, Layer, Model, ModelShape, TokenizerMetadata};
 use crate::error::LoadError;
 use crate::gguf::{Gguf, as_u32};
-use crate::kernel::{BLOCK_COLUMNS, MAX_HEAD_DIM, Rope};
+use crate::kernel::{BLOCK_COLUMNS, Rope};
 
 impl Model {
     /// Loads a GGUF file. Weights of any quantised type are converted to 8-bit blocks.
@@ -69,6 +69,9 @@ impl Model {
         Ok(model)
     }
 }
+
+/// The largest head dimension; none of the family's models has a larger one.
+const MAX_HEAD_DIM: usize = 256;
 
 fn read_shape<R: Read + Seek>(file: &Gguf<R>) -> Result<ModelShape, LoadError> {
     let missing = |key: &str| LoadError::MissingKey(key.to_owned());
