@@ -1,1 +1,22 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod acceptor;
+mod api;
+mod app;
+mod body;
+mod config;
+mod error;
+mod generation;
+mod metrics;
+mod model;
+mod record;
+mod refusal;
+mod request_id;
+mod routes;
+mod server;
+
+pub use config::FrontendConfig;
+pub use error::Error;
+pub use model::{ModelRegistry, ServedModel};
+pub use server::{Frontend, Process};

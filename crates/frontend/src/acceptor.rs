@@ -1,0 +1,75 @@
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long to wait when the system has no descriptor or memory for another connection.
+const RECOVERY: Duration = Duration::from_millis(200);
+
+/// The one place where connections come from: each has `TCP_NODELAY` set, without which a token
+/// waits for the acknowledgement of the one before.
+pub(crate) struct Acceptor {
+    listener: TcpListener,
+}
+
+impl Acceptor {
+    pub(crate) async fn listen(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { listener })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The next connection. Cancel-safe.
+    pub(crate) async fn accept(&self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                // A client that is gone already is none.
+                Ok((stream, _)) => match stream.set_nodelay(true) {
+                    Ok(()) => return stream,
+                    Err(error) => tracing::debug!(%error, "connection lost before it was used"),
+                },
+                Err(error) if is_of_the_connection(&error) => {
+                    tracing::debug!(%error, "connection lost before it was accepted");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections");
+                    tokio::time::sleep(RECOVERY).await;
+                }
+            }
+        }
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_accepted_socket_has_nodelay() {
+        let acceptor = Acceptor::listen((Ipv4Addr::LOCALHOST, 0).into())
+            .await
+            .unwrap();
+        let address = acceptor.local_addr().unwrap();
+        for _ in 0..3 {
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), acceptor.accept());
+            assert!(!client.unwrap().nodelay().unwrap(), "not the default");
+            // This asks the system (getsockopt).
+            assert!(accepted.nodelay().unwrap());
+        }
+    }
+}

@@ -1,0 +1,302 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_chat::{TextDecoder, Tokenizer};
+use forebay_engine::{Engine, GenerateOutput, GenerateRequest};
+use forebay_pipeline::{AttemptId, Command, Finish, Outcome, Request, Step};
+use forebay_protocols::openai::Usage;
+use forebay_protocols::worker::TokenLogprobs;
+use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::{CancelCause, Context};
+use forebay_tokens::TokenId;
+use futures::future::FutureExt;
+use futures::stream::{self, AbortHandle, BoxStream, SelectAll, StreamExt};
+
+use super::Prepared;
+use crate::record::Record;
+
+/// The most events that are taken together; more are ready only if the client reads slowly.
+const MOST_EVENTS: usize = 256;
+
+/// What came of one choice: the next part of its text.
+pub(crate) struct Part {
+    pub(crate) choice: u32,
+    pub(crate) text: String,
+    /// The tokens of the part with their log probabilities, if they were asked for. A text may
+    /// come later than its tokens: while it may be the beginning of a stop string or a character.
+    pub(crate) logprobs: Vec<(TokenId, TokenLogprobs)>,
+    /// In the choice's last part.
+    pub(crate) finish: Option<Finish>,
+}
+
+/// A request that an engine is working on: its streams, the ledger of its life, and its text.
+///
+/// It owns no task: it goes on while it is asked for the next parts, and dropping it ends
+/// everything in the engine. Its record ends with it, whatever its end.
+pub(crate) struct Answering {
+    request: Request,
+    engine: Arc<dyn Engine>,
+    tokenizer: Tokenizer,
+    decoders: Vec<TextDecoder>,
+    streams: SelectAll<BoxStream<'static, (AttemptId, Event)>>,
+    /// By choice: what ends the stream of its current attempt.
+    aborts: Vec<Option<AbortHandle>>,
+    /// How many attempts no engine has accepted yet.
+    unaccepted: usize,
+    /// Whether any output has come.
+    begun: bool,
+    /// Parts that came before the answer was begun.
+    early: Vec<Part>,
+    context: Context,
+    /// Until the end.
+    record: Option<Record>,
+}
+
+/// What an engine says about one attempt.
+enum Event {
+    /// It took the request.
+    Accepted,
+    Output(GenerateOutput),
+    Failed(Error),
+    /// The end of its stream.
+    Ended,
+}
+
+impl Answering {
+    /// Sends the request to its engine and waits until every choice is accepted and the first
+    /// output of any has come: until then an error can be the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// What failed.
+    pub(crate) async fn start(
+        prepared: Prepared,
+        context: Context,
+        record: Record,
+    ) -> Result<Self, Error> {
+        // The record's clock is the ledger's.
+        let request = match Request::new(prepared.plan, Duration::ZERO) {
+            Ok(request) => request,
+            Err(error) => {
+                let error = error.with_param(prepared.prompt_field);
+                record.failed(&error);
+                return Err(error);
+            }
+        };
+        let model = prepared.model;
+        let choices = request.plan().choices() as usize;
+        let mut answering = Self {
+            request,
+            engine: model.engine().clone(),
+            tokenizer: model.tokenizer().clone(),
+            decoders: vec![TextDecoder::new(model.tokenizer(), &prepared.text); choices],
+            streams: SelectAll::new(),
+            aborts: vec![None; choices],
+            unaccepted: 0,
+            begun: false,
+            early: Vec::new(),
+            context,
+            record: Some(record),
+        };
+        answering.carry_out();
+        while answering.unaccepted > 0 || !answering.begun {
+            match answering.advance().await {
+                Ok(Some(parts)) => answering.early.extend(parts),
+                Ok(None) => break,
+                Err(error) => return Err(answering.failed(error)),
+            }
+        }
+        // Nothing is committed yet: what failed by now is the whole answer.
+        match answering.request.outcome() {
+            Some(Outcome::Failed(error)) => {
+                let error = error.clone();
+                Err(answering.failed(error))
+            }
+            _ => Ok(answering),
+        }
+    }
+
+    /// The next parts: all that are ready together. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// What ended the answer early.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Part>>, Error> {
+        if !self.early.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.early)));
+        }
+        loop {
+            match self.advance().await {
+                Ok(Some(parts)) if parts.is_empty() => {}
+                Ok(Some(parts)) => return Ok(Some(parts)),
+                Ok(None) => {
+                    self.end(Record::answered);
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    /// What it took so far.
+    pub(crate) fn usage(&self) -> Usage {
+        self.request.usage()
+    }
+
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Waits for events and takes all that are ready together. `None` if the request has ended
+    /// well.
+    async fn advance(&mut self) -> Result<Option<Vec<Part>>, Error> {
+        match self.request.outcome() {
+            None => {}
+            Some(Outcome::Failed(error)) => return Err(error.clone()),
+            Some(Outcome::Finished | Outcome::Cancelled) => return Ok(None),
+        }
+        let first = self
+            .context
+            .run(self.streams.next())
+            .await
+            .map_err(cancelled)?;
+        let mut event = first.ok_or_else(|| Error::internal("no stream, and no end"))?;
+        let mut parts = Vec::new();
+        for _ in 0..MOST_EVENTS {
+            let (attempt, what) = event;
+            parts.extend(self.take(attempt, what)?);
+            self.carry_out();
+            match self.streams.next().now_or_never() {
+                Some(Some(next)) => event = next,
+                Some(None) | None => break,
+            }
+        }
+        Ok(Some(parts))
+    }
+
+    fn take(&mut self, attempt: AttemptId, event: Event) -> Result<Option<Part>, Error> {
+        match event {
+            Event::Accepted => self.unaccepted -= 1,
+            Event::Failed(error) => self.request.failed(attempt, error),
+            Event::Ended => self.request.ended(attempt),
+            Event::Output(output) => {
+                self.begun = true;
+                let now = self.now();
+                if let Some(step) = self.request.output(attempt, output, now) {
+                    return self.decode(attempt.choice, step);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A step's text, up to a stop string.
+    fn decode(&mut self, choice: u32, step: Step) -> Result<Option<Part>, Error> {
+        if let Some(record) = &mut self.record {
+            record.step(&self.request, &step);
+        }
+        let by_token = step.finish.is_some_and(Finish::is_by_token);
+        let answer = &step.tokens[..step.tokens.len() - usize::from(by_token)];
+        let decoder = &mut self.decoders[choice as usize];
+        let mut delta = decoder.push(answer)?;
+        let mut finish = step.finish;
+        if let Some(stop) = delta.stopped {
+            self.request
+                .stop_string(choice, stop, delta.consumed_tokens);
+            finish = self.request.finish(choice);
+        } else if finish.is_some() {
+            delta.text.push_str(&decoder.finish()?);
+        }
+        let answer = answer[..delta.consumed_tokens].iter().copied();
+        let part = Part {
+            choice,
+            text: delta.text,
+            logprobs: answer.zip(step.logprobs).collect(),
+            finish,
+        };
+        let is_empty = part.text.is_empty() && part.logprobs.is_empty() && part.finish.is_none();
+        Ok((!is_empty).then_some(part))
+    }
+
+    /// Does what the ledger wants done.
+    fn carry_out(&mut self) {
+        while let Some(command) = self.request.next_command() {
+            match command {
+                Command::Dispatch { attempt, request } => self.dispatch(attempt, *request),
+                Command::Abort(attempt) => {
+                    if let Some(abort) = &self.aborts[attempt.choice as usize] {
+                        abort.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, attempt: AttemptId, request: GenerateRequest) {
+        let engine = self.engine.clone();
+        let events = async move {
+            match engine.generate(request).await {
+                Ok(outputs) => {
+                    let outputs =
+                        outputs.map(|output| output.map_or_else(Event::Failed, Event::Output));
+                    let accepted = stream::iter([Event::Accepted]);
+                    let ended = stream::iter([Event::Ended]);
+                    accepted.chain(outputs).chain(ended).boxed()
+                }
+                Err(error) => stream::iter([Event::Failed(error)]).boxed(),
+            }
+        };
+        let events = events.flatten_stream().map(move |event| (attempt, event));
+        let (events, abort) = stream::abortable(events);
+        self.unaccepted += 1;
+        self.aborts[attempt.choice as usize] = Some(abort);
+        self.streams.push(events.boxed());
+    }
+
+    fn now(&self) -> Duration {
+        self.record.as_ref().map_or(Duration::ZERO, Record::elapsed)
+    }
+
+    fn failed(&mut self, error: Error) -> Error {
+        self.end(|record| record.failed(&error));
+        error
+    }
+
+    /// Frees everything in the engine, and tells.
+    fn end(&mut self, tell: impl FnOnce(Record)) {
+        self.request.cancel();
+        self.streams.clear();
+        if let Some(mut record) = self.record.take() {
+            record.used(self.request.usage());
+            tell(record);
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        // The client left: the record tells that by itself.
+        self.end(drop);
+    }
+}
+
+fn cancelled(cause: CancelCause) -> Error {
+    match cause {
+        CancelCause::Shutdown => Error::new(
+            ErrorClass::Unavailable,
+            "shutting_down",
+            "the server is shutting down",
+        ),
+        CancelCause::Deadline => Error::new(
+            ErrorClass::Deadline,
+            "deadline_exceeded",
+            "the time for the request is over",
+        ),
+        cause => Error::new(
+            ErrorClass::Cancelled,
+            "request_cancelled",
+            "the request was cancelled",
+        )
+        .with_diagnostic(cause.as_str()),
+    }
+}

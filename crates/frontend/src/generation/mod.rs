@@ -1,0 +1,7 @@
+//! From a request's body to the parts of its answer, whichever API they are for.
+
+mod answering;
+mod prepare;
+
+pub(crate) use answering::{Answering, Part};
+pub(crate) use prepare::{Prepared, prepare_chat, prepare_completion};

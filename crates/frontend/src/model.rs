@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use forebay_chat::{ChatTemplate, Tokenizer};
+use forebay_engine::Engine;
+use forebay_protocols::openai::Model;
+use forebay_protocols::{Error as RequestError, ErrorClass};
+use forebay_tokens::TokenId;
+
+use crate::Error;
+
+/// A model that clients can name, and what answers for it.
+#[derive(Clone)]
+pub struct ServedModel {
+    name: String,
+    aliases: Vec<String>,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    engine: Arc<dyn Engine>,
+    eos_token_ids: Vec<TokenId>,
+    created_unix_seconds: u64,
+}
+
+impl ServedModel {
+    /// A model without a chat template: it completes texts, and refuses chat.
+    ///
+    /// A choice ends at any of the tokenizer's and the engine's end-of-sequence tokens.
+    pub fn new(name: impl Into<String>, tokenizer: Tokenizer, engine: Arc<dyn Engine>) -> Self {
+        let mut eos_token_ids = tokenizer.eos().to_vec();
+        eos_token_ids.extend_from_slice(&engine.info().eos_token_ids);
+        eos_token_ids.sort_unstable();
+        eos_token_ids.dedup();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            name: name.into(),
+            aliases: Vec::new(),
+            tokenizer,
+            template: None,
+            engine,
+            eos_token_ids,
+            created_unix_seconds: now.map_or(0, |now| now.as_secs()),
+        }
+    }
+
+    /// The same model with a chat template.
+    #[must_use]
+    pub fn with_template(mut self, template: ChatTemplate) -> Self {
+        self.template = Some(template);
+        self
+    }
+
+    /// The same model under one more name.
+    #[must_use]
+    pub fn with_alias(mut self, alias: impl Into<String>) -> Self {
+        self.aliases.push(alias.into());
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its other names.
+    pub fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    /// What turns its text into tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What makes a prompt of a conversation.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// What generates its tokens.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// The tokens that end its sequences.
+    pub fn eos_token_ids(&self) -> &[TokenId] {
+        &self.eos_token_ids
+    }
+
+    /// What the API tells about it under one of its names.
+    fn describe(&self, name: &str) -> Model {
+        Model {
+            id: name.to_owned(),
+            object: "model".into(),
+            created: self.created_unix_seconds,
+            owned_by: "forebay".to_owned(),
+            max_model_len: Some(self.engine.info().context_length),
+        }
+    }
+}
+
+impl fmt::Debug for ServedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServedModel")
+            .field("name", &self.name)
+            .field("aliases", &self.aliases)
+            .field("chat", &self.template.is_some())
+            .field("engine", self.engine.info())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The models that a frontend serves, by name.
+#[derive(Clone, Debug, Default)]
+pub struct ModelRegistry {
+    by_name: BTreeMap<String, Arc<ServedModel>>,
+}
+
+impl ModelRegistry {
+    /// A registry of these models.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyModelName`] or [`Error::DuplicateModelName`], aliases included.
+    pub fn new(models: impl IntoIterator<Item = ServedModel>) -> Result<Self, Error> {
+        let mut by_name = BTreeMap::new();
+        for model in models {
+            let model = Arc::new(model);
+            for name in std::iter::once(&model.name).chain(&model.aliases) {
+                if name.is_empty() {
+                    return Err(Error::EmptyModelName);
+                }
+                if by_name.insert(name.clone(), model.clone()).is_some() {
+                    return Err(Error::DuplicateModelName(name.clone()));
+                }
+            }
+        }
+        Ok(Self { by_name })
+    }
+
+    /// The model of this name.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, reason `model_not_found`. It does not tell which models there are.
+    pub fn get(&self, name: &str) -> Result<&Arc<ServedModel>, RequestError> {
+        self.by_name.get(name).ok_or_else(|| {
+            // A name from outside is shown, but not at any length.
+            let shown: String = name.chars().take(128).collect();
+            let message = format!("the model {shown:?} does not exist");
+            RequestError::new(ErrorClass::NotFound, "model_not_found", message).with_param("model")
+        })
+    }
+
+    /// Every name, in order, with what the API tells about it.
+    pub(crate) fn list(&self) -> Vec<Model> {
+        let by_name = self.by_name.iter();
+        by_name.map(|(name, model)| model.describe(name)).collect()
+    }
+
+    /// What the API tells about the model of this name.
+    pub(crate) fn describe(&self, name: &str) -> Result<Model, RequestError> {
+        Ok(self.get(name)?.describe(name))
+    }
+}

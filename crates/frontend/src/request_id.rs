@@ -1,0 +1,34 @@
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use forebay_observability::{continue_trace, request_span};
+use forebay_tokens::RequestId;
+use tracing::Instrument;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives every request its id: the client's `x-request-id` if it can serve as one, else a random
+/// one. The response carries it back, and every log line of the request has it.
+pub(crate) async fn assign(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(X_REQUEST_ID);
+    let id = given
+        .and_then(|id| RequestId::new(id.to_str().ok()?).ok())
+        .unwrap_or_else(|| RequestId::from_random(random_u128()));
+    let value = HeaderValue::from_str(id.as_str()).expect("an id is visible ASCII");
+    let span = request_span(id.as_str());
+    continue_trace(&span, request.headers());
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).instrument(span).await;
+    response.headers_mut().insert(X_REQUEST_ID, value);
+    response
+}
+
+fn random_u128() -> u128 {
+    u128::from(random_u64()) << 64 | u128::from(random_u64())
+}
+
+/// 64 random bits of the system's.
+pub(crate) fn random_u64() -> u64 {
+    getrandom::u64().expect("the system has a source of randomness")
+}

@@ -1,0 +1,190 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use forebay_protocols::openai::{
+    ChatCompletion, ChatCompletionRequest, Completion, CompletionRequest, ErrorEnvelope,
+};
+use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::{BlockingError, Context};
+use forebay_tokens::RequestId;
+use futures::stream;
+
+use crate::api::{Api, Chunks, Envelope, Whole};
+use crate::app::App;
+use crate::body::read_json;
+use crate::generation::{Answering, Prepared, prepare_chat, prepare_completion};
+use crate::metrics::Endpoint;
+use crate::record::Record;
+use crate::refusal::Refusal;
+
+/// A body up to this many bytes is parsed, rendered and tokenized on the async thread: that takes
+/// less than 500 us.
+const SHORT_BODY_BYTES: usize = 1024;
+
+/// Answers a conversation.
+///
+/// With `stream`, the answer comes as server-sent events, each a `ChatCompletionChunk`, and ends
+/// with `data: [DONE]`; an error in the middle is one event `{"error": ...}`, and ends it.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body = ChatCompletionRequest,
+    responses((status = 200, body = ChatCompletion), (status = "default", body = ErrorEnvelope))
+)]
+pub(crate) async fn chat_completions(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    answer(app, id, request, Api::Chat).await
+}
+
+/// Continues one or more texts.
+///
+/// With `stream`, the answer comes as server-sent events, each a `Completion`, and ends with
+/// `data: [DONE]`; an error in the middle is one event `{"error": ...}`, and ends it.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    request_body = CompletionRequest,
+    responses((status = 200, body = Completion), (status = "default", body = ErrorEnvelope))
+)]
+pub(crate) async fn completions(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    answer(app, id, request, Api::Completion).await
+}
+
+async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Response {
+    let endpoint = match api {
+        Api::Chat => Endpoint::ChatCompletions,
+        Api::Completion => Endpoint::Completions,
+    };
+    let mut record = Record::begin(&app.metrics, endpoint);
+    let body = match read_json(request, &app.limits).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            record.failed(refusal.error());
+            return refusal.into_response();
+        }
+    };
+    let context = Context::new(id.clone(), app.tasks.requests());
+    let prepared = match prepare(&app, id, body, api).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            record.failed(&error);
+            return Refusal::from(error).into_response();
+        }
+    };
+    record.for_model(prepared.model.name());
+    let (stream, include_usage) = (prepared.stream, prepared.include_usage);
+    let envelope = Envelope::new(
+        api,
+        &prepared.plan,
+        prepared.asked_model.clone(),
+        prepared.text.stop.clone(),
+    );
+    let answering = match Answering::start(prepared, context, record).await {
+        Ok(answering) => answering,
+        Err(error) => return Refusal::from(error).into_response(),
+    };
+    match stream {
+        true => streamed(answering, envelope, include_usage),
+        false => at_once(answering, envelope).await,
+    }
+}
+
+async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result<Prepared, Error> {
+    let is_short = body.len() <= SHORT_BODY_BYTES;
+    let work = {
+        let app = app.clone();
+        move || match api {
+            Api::Chat => prepare_chat(&body, id, &app.models, &app.limits),
+            Api::Completion => prepare_completion(&body, id, &app.models, &app.limits),
+        }
+    };
+    if is_short {
+        return work();
+    }
+    match app.tasks.run_blocking("tokenize", work).await {
+        Ok(prepared) => prepared,
+        Err(BlockingError::Cancelled) => Err(Error::new(
+            ErrorClass::Unavailable,
+            "shutting_down",
+            "the server is shutting down",
+        )),
+        Err(error) => Err(Error::internal(error.to_string())),
+    }
+}
+
+async fn at_once(mut answering: Answering, envelope: Envelope) -> Response {
+    let mut whole = Whole::new(envelope);
+    loop {
+        match answering.next().await {
+            Ok(Some(parts)) => parts.into_iter().for_each(|part| whole.part(part)),
+            Ok(None) => return whole.response(answering.usage(), answering.tokenizer()),
+            Err(error) => return Refusal::from(error).into_response(),
+        }
+    }
+}
+
+/// The answer as it comes. The body is the request: it goes on while the connection takes it, and
+/// ends in the engine when the connection drops it.
+fn streamed(answering: Answering, envelope: Envelope, include_usage: bool) -> Response {
+    let events = Events {
+        answering,
+        chunks: Chunks::new(envelope, include_usage),
+        include_usage,
+    };
+    // Boxed: it moves with every frame.
+    let frames = stream::unfold(Some(Box::new(events)), async |events| {
+        let mut events = events?;
+        let (frame, goes_on) = events.frame().await;
+        Some((Ok::<_, Infallible>(frame), goes_on.then_some(events)))
+    });
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, Body::from_stream(frames)).into_response()
+}
+
+struct Events {
+    answering: Answering,
+    chunks: Chunks,
+    include_usage: bool,
+}
+
+impl Events {
+    /// The next events, all that are ready in one piece, and whether others follow.
+    async fn frame(&mut self) -> (Bytes, bool) {
+        let mut out = Vec::new();
+        let goes_on = match self.answering.next().await {
+            Ok(Some(parts)) => {
+                for part in &parts {
+                    self.chunks.part(&mut out, part, self.answering.tokenizer());
+                }
+                true
+            }
+            Ok(None) => {
+                if self.include_usage {
+                    self.chunks.usage(&mut out, &self.answering.usage());
+                }
+                Chunks::done(&mut out);
+                false
+            }
+            Err(error) => {
+                Chunks::error(&mut out, &error);
+                false
+            }
+        };
+        (out.into(), goes_on)
+    }
+}

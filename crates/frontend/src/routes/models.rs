@@ -1,0 +1,31 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use forebay_protocols::openai::{ErrorEnvelope, Model, ModelList};
+
+use crate::app::App;
+use crate::refusal::Refusal;
+
+/// Lists every name under which a model is served.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]
+pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    Json(ModelList {
+        object: "list".into(),
+        data: app.models.list(),
+    })
+}
+
+/// Tells about one model. Its id may contain slashes.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    params(("id" = String, Path, description = "A name from the list.")),
+    responses((status = 200, body = Model), (status = 404, body = ErrorEnvelope))
+)]
+pub(crate) async fn get_model(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Model>, Refusal> {
+    Ok(Json(app.models.describe(&id)?))
+}

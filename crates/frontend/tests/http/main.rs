@@ -1,0 +1,13 @@
+//! The frontend as its clients see it: over real sockets, in front of an engine that follows a
+//! script.
+#![allow(clippy::unwrap_used)]
+
+mod chat;
+mod client;
+mod completions;
+mod engine;
+mod lifecycle;
+mod process;
+mod refusals;
+mod server;
+mod streams;

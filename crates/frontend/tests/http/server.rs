@@ -1,0 +1,61 @@
+//! A frontend for one test.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use forebay_chat::{ChatTemplate, Tokenizer};
+use forebay_engine::Engine;
+use forebay_frontend::{Frontend, FrontendConfig, ModelRegistry, Process, ServedModel};
+use forebay_observability::Registry;
+use forebay_runtime::{Health, TaskKind, Tasks};
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Process,
+}
+
+impl Server {
+    /// Serves the engine as `test` (and `org/test`), with a chat template, and as `base` without.
+    pub(crate) async fn start(engine: Arc<dyn Engine>) -> Self {
+        Self::with_config(engine, FrontendConfig::default()).await
+    }
+
+    pub(crate) async fn with_config(engine: Arc<dyn Engine>, config: FrontendConfig) -> Self {
+        let tokenizer = Tokenizer::bytes();
+        let chat = ServedModel::new("test", tokenizer.clone(), engine.clone())
+            .with_template(ChatTemplate::chatml())
+            .with_alias("org/test");
+        let base = ServedModel::new("base", tokenizer, engine);
+        let models = ModelRegistry::new([chat, base]).unwrap();
+        let metrics = Registry::new();
+        let process = Process {
+            tasks: Tasks::new(&metrics),
+            health: Health::new(),
+            metrics,
+        };
+        let config = FrontendConfig { port: 0, ..config };
+        let frontend = Frontend::bind(&config, models, process.clone())
+            .await
+            .unwrap();
+        let address = frontend.local_addr();
+        process
+            .tasks
+            .spawn_cooperative(TaskKind::Critical, "frontend", |cancel| {
+                frontend.run(cancel)
+            });
+        Self { address, process }
+    }
+
+    /// Whether the metrics have this line.
+    pub(crate) fn has_metric(&self, line: &str) -> bool {
+        let text = self.process.metrics.encode();
+        text.lines().any(|found| found == line)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        let running = self.process.tasks.running();
+        let connections = running.iter().filter(|task| task.name == "connection");
+        connections.map(|task| task.count).sum()
+    }
+}
