@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use forebay_tokens::{BlockId, TokenId};
+use forebay_tokens::{BlockId, TokenId, ZeroBlockSize};
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -173,4 +173,40 @@ pub enum StepError {
         /// The block.
         block: BlockId,
     },
+}
+
+/// Why an engine could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The model cannot be loaded.
+    #[error("the model cannot be loaded")]
+    Load(#[from] LoadError),
+    /// The setting `block_size_tokens` is 0.
+    #[error("block_size_tokens is wrong")]
+    BlockSize(#[from] ZeroBlockSize),
+    /// The setting `kv_cache_bytes` is less than one block of this model, or more blocks than can
+    /// be numbered.
+    #[error("kv_cache_bytes = {bytes} makes no number of KV blocks of {bytes_per_block} bytes")]
+    KvCacheBytes {
+        /// The setting.
+        bytes: u64,
+        /// Bytes of one block of this model at this block size.
+        bytes_per_block: usize,
+    },
+    /// The KV memory cannot be had.
+    #[error("the KV memory cannot be had")]
+    Memory(#[from] KvError),
+    /// The runner cannot be made.
+    #[error("the runner cannot be made")]
+    Runner(#[from] RunnerError),
+    /// The scheduler's settings let nothing run.
+    #[error("the scheduler's settings are wrong")]
+    Scheduler(#[from] forebay_batch_scheduler::ConfigError),
+    /// The system gives no random bytes for a content key.
+    #[error("no random content key can be drawn")]
+    ContentKey(#[from] getrandom::Error),
+    /// The engine's thread cannot be started.
+    #[error("the engine's thread cannot be started")]
+    Thread(#[source] std::io::Error),
 }
