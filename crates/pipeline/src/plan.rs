@@ -21,9 +21,12 @@ pub struct Plan {
     pub choices_per_prompt: u32,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
-    /// When a choice ends, with the model's end-of-sequence tokens; without `max_tokens` a choice
-    /// may take what the context leaves.
+    /// When a choice ends, with the model's end-of-sequence tokens. `max_tokens` is a demand, which
+    /// must fit the context.
     pub stop: StopConditions,
+    /// How many tokens a choice may have without `max_tokens`: this, or what the context leaves if
+    /// that is less.
+    pub default_max_tokens: Option<u32>,
     /// What the engine is to report.
     pub output: OutputOptions,
     /// Separates KV that must not be shared; empty for none.
@@ -52,6 +55,7 @@ impl Plan {
             choices_per_prompt: 1,
             sampling: SamplingParams::default(),
             stop: StopConditions::default(),
+            default_max_tokens: None,
             output: OutputOptions::default(),
             cache_salt: String::new(),
             priority: 0,
@@ -115,7 +119,8 @@ impl Plan {
     pub(crate) fn budget(&self, choice: u32) -> u32 {
         let prompt = u32::try_from(self.prompts[self.prompt_of(choice)].len()).unwrap_or(u32::MAX);
         let room = self.context_length.saturating_sub(prompt);
-        self.stop.max_tokens.map_or(room, |max| max.min(room))
+        let max = self.stop.max_tokens.or(self.default_max_tokens);
+        max.map_or(room, |max| max.min(room))
     }
 
     /// What to send for a choice that has emitted `emitted` so far.
@@ -158,6 +163,13 @@ mod tests {
         assert_eq!(plan(9, None).budget(0), 1);
         assert_eq!(plan(6, Some(4)).check(), Ok(()));
         assert_eq!(plan(1, Some(4)).budget(0), 4);
+        // A default is no demand.
+        let mut by_default = plan(6, None);
+        by_default.default_max_tokens = Some(5);
+        assert_eq!(by_default.check(), Ok(()));
+        assert_eq!(by_default.budget(0), 4);
+        by_default.default_max_tokens = Some(3);
+        assert_eq!(by_default.budget(0), 3);
 
         let full = plan(10, None).check().unwrap_err();
         assert_eq!(full.reason, "context_length_exceeded");
