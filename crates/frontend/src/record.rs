@@ -6,6 +6,7 @@ use forebay_protocols::openai::Usage;
 use tracing::Span;
 
 use crate::metrics::{Endpoint, Metrics, ModelMetrics};
+use crate::refusal::Refusal;
 
 /// What is told about one request: metrics as it goes, and one log line at its end.
 ///
@@ -82,6 +83,11 @@ impl Record {
         self.end(error.class.http_status(), Some(error));
     }
 
+    /// The request was refused before it was read.
+    pub(crate) fn refused(mut self, refusal: &Refusal) {
+        self.end(refusal.status().as_u16(), Some(refusal.error()));
+    }
+
     fn end(&mut self, status: u16, error: Option<&Error>) {
         self.ended = true;
         let seconds = self.elapsed().as_secs_f64();
@@ -101,7 +107,7 @@ impl Record {
         if status >= 500 {
             self.span.record("otel.status_code", "ERROR");
         }
-        // `None` and `""` are left out of the line by the format or show as empty.
+        // A level is a part of a line's static description, so each has a line of its own.
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 tracing::$level!(

@@ -25,6 +25,10 @@ impl Refusal {
         Self { status, error }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn error(&self) -> &Error {
         &self.error
     }

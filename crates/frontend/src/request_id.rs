@@ -1,4 +1,4 @@
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -18,6 +18,10 @@ pub(crate) async fn assign(mut request: Request, next: Next) -> Response {
     let value = HeaderValue::from_str(id.as_str()).expect("an id is visible ASCII");
     let span = request_span(id.as_str());
     continue_trace(&span, request.headers());
+    if let Some(route) = request.extensions().get::<MatchedPath>() {
+        let name = format!("{} {}", request.method(), route.as_str());
+        span.record("otel.name", name);
+    }
     request.extensions_mut().insert(id);
     let mut response = next.run(request).instrument(span).await;
     response.headers_mut().insert(X_REQUEST_ID, value);

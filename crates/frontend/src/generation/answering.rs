@@ -54,8 +54,10 @@ pub(crate) struct Answering {
 
 /// What an engine says about one attempt.
 enum Event {
-    /// It took the request.
+    /// It took the request...
     Accepted,
+    /// ... or did not.
+    Refused(Error),
     Output(GenerateOutput),
     Failed(Error),
     /// The end of its stream.
@@ -177,6 +179,10 @@ impl Answering {
     fn take(&mut self, attempt: AttemptId, event: Event) -> Result<Option<Part>, Error> {
         match event {
             Event::Accepted => self.unaccepted -= 1,
+            Event::Refused(error) => {
+                self.unaccepted -= 1;
+                self.request.failed(attempt, error);
+            }
             Event::Failed(error) => self.request.failed(attempt, error),
             Event::Ended => self.request.ended(attempt),
             Event::Output(output) => {
@@ -243,7 +249,7 @@ impl Answering {
                     let ended = stream::iter([Event::Ended]);
                     accepted.chain(outputs).chain(ended).boxed()
                 }
-                Err(error) => stream::iter([Event::Failed(error)]).boxed(),
+                Err(error) => stream::iter([Event::Refused(error)]).boxed(),
             }
         };
         let events = events.flatten_stream().map(move |event| (attempt, event));

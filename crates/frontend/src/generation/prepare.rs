@@ -59,18 +59,9 @@ pub(crate) fn prepare_completion(
 ) -> Result<Prepared, Error> {
     let request: CompletionRequest = openai::parse(body)?;
     let model = models.get(&request.model)?;
-    let mut generation = request.generation()?;
-    let prompts = completion_prompts(request.prompt, &model.tokenizer().clone())?;
-    if request.max_tokens.is_none() {
-        // The default is no demand: it yields to the context.
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let context = model.engine().info().context_length as usize;
-        let room = u32::try_from(context.saturating_sub(longest)).unwrap_or(u32::MAX);
-        let least = generation.stop.min_tokens.max(1);
-        let default = generation.stop.max_tokens.unwrap_or(least);
-        generation.stop.max_tokens = Some(default.min(room).max(least));
-    }
-    prepared(
+    let generation = request.generation()?;
+    let prompts = completion_prompts(request.prompt, model.tokenizer())?;
+    let mut prepared = prepared(
         id,
         model,
         request.model,
@@ -78,7 +69,12 @@ pub(crate) fn prepare_completion(
         prompts,
         "prompt",
         limits,
-    )
+    )?;
+    if request.max_tokens.is_none() {
+        // What the client did not ask for yields to the context.
+        prepared.plan.default_max_tokens = prepared.plan.stop.max_tokens.take();
+    }
+    Ok(prepared)
 }
 
 fn prepared(

@@ -71,7 +71,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
     let body = match read_json(request, &app.limits).await {
         Ok(body) => body,
         Err(refusal) => {
-            record.failed(refusal.error());
+            record.refused(&refusal);
             return refusal.into_response();
         }
     };

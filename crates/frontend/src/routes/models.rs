@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use forebay_protocols::Error;
 use forebay_protocols::openai::{ErrorEnvelope, Model, ModelList};
 
 use crate::app::App;
@@ -25,7 +27,8 @@ pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> 
 )]
 pub(crate) async fn get_model(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, Refusal> {
+    let Path(id) = id.map_err(|_| Error::invalid("model", "is not valid UTF-8"))?;
     Ok(Json(app.models.describe(&id)?))
 }

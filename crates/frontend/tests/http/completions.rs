@@ -87,6 +87,11 @@ async fn the_default_budget_yields_to_the_context_and_a_demand_does_not() {
     let body = json!({"model": "base", "prompt": prompt});
     let answer = post(server.address, PATH, &body).await.json();
     assert_eq!(answer["choices"][0]["text"], "01234");
+    // Each prompt by itself.
+    let body = json!({"model": "base", "prompt": [prompt, "x"]});
+    let answer = post(server.address, PATH, &body).await.json();
+    assert_eq!(answer["choices"][0]["text"], "01234");
+    assert_eq!(answer["choices"][1]["text"], "0123456789");
 
     let body = json!({"model": "base", "prompt": prompt, "max_tokens": 6});
     let response = post(server.address, PATH, &body).await;

@@ -19,6 +19,8 @@ async fn what_is_not_there() {
     assert!(!response.body.contains("base"), "the others are not told");
     let response = get(server.address, "/v1/models/no/such").await;
     response.assert_error(404, "model_not_found", Some("model"));
+    let response = get(server.address, "/v1/models/%ff").await;
+    response.assert_error(400, "invalid_value", Some("model"));
     let response = get(server.address, "/v2/anything").await;
     response.assert_error(404, "unknown_route", None);
 
