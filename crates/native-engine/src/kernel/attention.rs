@@ -84,17 +84,26 @@ pub(crate) fn attention(
     let dim = kv.head_dim;
     // Query heads that share keys and values stay together, unless that left threads idle.
     let shared = heads / kv.kv_heads;
-    let together = if tiles.len() * kv.kv_heads < 2 * pool.threads() { 1 } else { shared };
+    let together = if tiles.len() * kv.kv_heads < 2 * pool.threads() {
+        1
+    } else {
+        shared
+    };
     let parts = heads / together;
     let out = DisjointRows::new(out, heads * dim);
     pool.for_each(tiles.len() * parts, &|task| {
         let (tile, first_head) = (&tiles[task / parts], task % parts * together);
-        let places = (first_head..first_head + together)
-            .flat_map(|head| tile.rows.clone().map(move |row| (row, head * dim..(head + 1) * dim)));
+        let places = (first_head..first_head + together).flat_map(|head| {
+            tile.rows
+                .clone()
+                .map(move |row| (row, head * dim..(head + 1) * dim))
+        });
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.query.clear();
             for (row, columns) in places.clone() {
-                scratch.query.extend_from_slice(&query[row * query_columns..][columns]);
+                scratch
+                    .query
+                    .extend_from_slice(&query[row * query_columns..][columns]);
             }
             attend(kernel, &kv, first_head / shared, tile, scratch);
             for (from, (row, columns)) in scratch.out.chunks_exact(dim).zip(places) {
@@ -185,8 +194,11 @@ fn score_block(query: &[f32], keys: &[f32], scale: f32, scores: &mut [f32]) {
     let mut slot = 0;
     while slot + LANES <= slots {
         let [mut a, mut b, mut c, mut d] = [[0.0f32; LANES]; CHAINS];
-        for (query, keys) in
-            query.as_chunks::<CHAINS>().0.iter().zip(keys.chunks_exact(CHAINS * slots))
+        for (query, keys) in query
+            .as_chunks::<CHAINS>()
+            .0
+            .iter()
+            .zip(keys.chunks_exact(CHAINS * slots))
         {
             add_scaled(&mut a, query[0], &keys[slot..]);
             add_scaled(&mut b, query[1], &keys[slots + slot..]);

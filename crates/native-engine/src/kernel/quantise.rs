@@ -152,7 +152,8 @@ pub(super) fn quantise_weights(
     if scale > half::f16::ZERO {
         let scale = scale.to_f32();
         for (code, weight) in codes.iter_mut().zip(weights) {
-            *code = (weight / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
+            let nearest = (weight / scale + ROUND) - ROUND;
+            *code = nearest.clamp(-127.0, 127.0) as i8;
         }
     }
     Some((codes, scale))
