@@ -109,7 +109,7 @@ impl<R: Read + Seek> Gguf<R> {
     /// A one-dimensional tensor of finite numbers.
     pub(crate) fn vector(&mut self, tensor: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let mut vector = Vec::new();
-        self.rows(tensor, &[len], &mut |_, values| {
+        self.rows(tensor, &[len], |_, values| {
             vector.extend_from_slice(values);
             Ok(())
         })?;
@@ -132,7 +132,7 @@ impl<R: Read + Seek> Gguf<R> {
         let mut matrix = PackedMatrix::zeros(tensors.iter().map(|(_, rows)| rows).sum(), columns);
         let mut first = 0;
         for (tensor, rows) in tensors {
-            self.rows(tensor, &[*rows, columns], &mut |row, values| {
+            self.rows(tensor, &[*rows, columns], |row, values| {
                 matrix
                     .set_row(first + row, values)
                     .map_err(|_| LoadError::NotFinite(tensor.clone()))
@@ -185,7 +185,7 @@ impl<R: Read + Seek> Gguf<R> {
         &mut self,
         tensor: &str,
         shape: &[usize],
-        each: &mut dyn FnMut(usize, &[f32]) -> Result<(), LoadError>,
+        mut each: impl FnMut(usize, &[f32]) -> Result<(), LoadError>,
     ) -> Result<(), LoadError> {
         let (start, dtype, row_bytes) = self.locate(tensor, shape)?;
         let columns = shape[shape.len() - 1];

@@ -213,9 +213,9 @@ mod x86 {
                     let (halves, _) = quad.0.as_chunks::<32>();
                     // SAFETY: half a quad is 32 bytes, aligned to 32.
                     let w = unsafe { _mm256_load_si256(halves[half].as_ptr().cast()) };
-                    for t in 0..T {
-                        let x = _mm256_set1_epi32(tile.words[t][block][place]);
-                        dots[t] = _mm256_dpbusd_avx_epi32(dots[t], w, x);
+                    for (dots, words) in dots.iter_mut().zip(&tile.words) {
+                        let x = _mm256_set1_epi32(words[block][place]);
+                        *dots = _mm256_dpbusd_avx_epi32(*dots, w, x);
                     }
                 }
                 for t in 0..T {
@@ -245,11 +245,11 @@ mod x86 {
                     // SAFETY: half a quad is 32 bytes, aligned to 32.
                     let w = unsafe { _mm256_load_si256(halves[half].as_ptr().cast()) };
                     let w = _mm256_xor_si256(w, offset);
-                    for t in 0..T {
-                        let x = _mm256_set1_epi32(tile.words[t][block][place]);
+                    for (dots, words) in dots.iter_mut().zip(&tile.words) {
+                        let x = _mm256_set1_epi32(words[block][place]);
                         let signed = _mm256_sign_epi8(w, x);
                         let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), signed);
-                        dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(pairs, ones));
+                        *dots = _mm256_add_epi32(*dots, _mm256_madd_epi16(pairs, ones));
                     }
                 }
                 for t in 0..T {
