@@ -23,7 +23,7 @@ pub struct FrontendConfig {
     pub header_timeout_seconds: f64,
     /// How long a client may take to send a request's body; more than 0. Default 60.
     pub body_timeout_seconds: f64,
-    /// The most choices of one request, over all its prompts; at least 1. Default 1024.
+    /// The most choices of one request, over all its prompts; at least 1. Default 256.
     pub max_choices: u32,
 }
 
@@ -36,7 +36,7 @@ impl Default for FrontendConfig {
             max_connections: 4096,
             header_timeout_seconds: 30.0,
             body_timeout_seconds: 60.0,
-            max_choices: 1024,
+            max_choices: 256,
         }
     }
 }

@@ -56,6 +56,11 @@ impl Chunks {
         }
     }
 
+    /// About how long an event is that has one token.
+    pub(crate) fn usual_bytes(&self) -> usize {
+        self.head.len() + 128
+    }
+
     /// Appends a part's events: the role before a chat choice's first, its text, its finish.
     pub(crate) fn part(&mut self, out: &mut Vec<u8>, part: &Part, tokenizer: &Tokenizer) {
         let state = &mut self.states[part.choice as usize];

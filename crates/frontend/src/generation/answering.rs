@@ -9,7 +9,7 @@ use forebay_protocols::worker::TokenLogprobs;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{CancelCause, Context};
 use forebay_tokens::TokenId;
-use futures::future::FutureExt;
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, AbortHandle, BoxStream, SelectAll, StreamExt};
 
 use super::Prepared;
@@ -47,7 +47,8 @@ pub(crate) struct Answering {
     begun: bool,
     /// Parts that came before the answer was begun.
     early: Vec<Part>,
-    context: Context,
+    /// Resolves if the request is killed. Kept, so that a token need not register anew.
+    killed: BoxFuture<'static, CancelCause>,
     /// Until the end.
     record: Option<Record>,
 }
@@ -97,7 +98,7 @@ impl Answering {
             unaccepted: 0,
             begun: false,
             early: Vec::new(),
-            context,
+            killed: async move { context.killed().await }.boxed(),
             record: Some(record),
         };
         answering.carry_out();
@@ -157,11 +158,11 @@ impl Answering {
             Some(Outcome::Failed(error)) => return Err(error.clone()),
             Some(Outcome::Finished | Outcome::Cancelled) => return Ok(None),
         }
-        let first = self
-            .context
-            .run(self.streams.next())
-            .await
-            .map_err(cancelled)?;
+        let first = tokio::select! {
+            biased;
+            cause = &mut self.killed => return Err(cancelled(cause)),
+            event = self.streams.next() => event,
+        };
         let mut event = first.ok_or_else(|| Error::internal("no stream, and no end"))?;
         let mut parts = Vec::new();
         for _ in 0..MOST_EVENTS {

@@ -168,6 +168,7 @@ impl Events {
         let mut out = Vec::new();
         let goes_on = match self.answering.next().await {
             Ok(Some(parts)) => {
+                out.reserve(parts.len() * self.chunks.usual_bytes());
                 for part in &parts {
                     self.chunks.part(&mut out, part, self.answering.tokenizer());
                 }

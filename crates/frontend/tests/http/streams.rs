@@ -277,3 +277,60 @@ async fn what_an_engine_says_after_the_end_is_not_waited_for() {
     assert_eq!(response.events().last(), Some(&"[DONE]"));
     engine.until_live(0).await;
 }
+
+#[tokio::test]
+async fn a_stream_adds_up_to_the_whole_answer() {
+    const TEXT: &str = "é\u{1f642}, \"a\" and\\b;; c\n";
+    for step in 1..=4 {
+        let engine = ScriptedEngine::new(move |request| {
+            let mut turns = vec![Turn::Output(opening(request, 3))];
+            let tokens: Vec<u32> = TEXT.bytes().map(u32::from).collect();
+            turns.extend(
+                tokens
+                    .chunks(step)
+                    .map(|tokens| Turn::Output(output(request, tokens))),
+            );
+            let mut last = output(request, &[]);
+            last.finish_reason = FinishReason::Length.into();
+            turns.push(Turn::Output(last));
+            Ok(turns)
+        });
+        let server = Server::start(engine).await;
+        for stop in [
+            json!(null),
+            json!(";;"),
+            json!(["b;", "\u{1f642}"]),
+            json!(";;x"),
+        ] {
+            let asked = |stream: bool| {
+                let options = stream.then(|| json!({"include_usage": true}));
+                chat(json!({
+                    "stream": stream, "stop": stop, "logprobs": true, "stream_options": options,
+                }))
+            };
+            let whole = post(server.address, CHAT, &asked(false)).await.json();
+            let streamed = post(server.address, CHAT, &asked(true)).await;
+            let events: Vec<Value> = streamed
+                .events()
+                .into_iter()
+                .filter(|event| *event != "[DONE]")
+                .map(|event| serde_json::from_str(event).unwrap())
+                .collect();
+            let choices = || events.iter().filter_map(|event| event["choices"].get(0));
+            let text: String = choices()
+                .filter_map(|choice| choice["delta"]["content"].as_str())
+                .collect();
+            let logprobs: Vec<&Value> = choices()
+                .filter_map(|choice| choice["logprobs"]["content"].as_array())
+                .flatten()
+                .collect();
+            let choice = &whole["choices"][0];
+            assert_eq!(choice["message"]["content"], text);
+            assert_eq!(choice["logprobs"]["content"], json!(logprobs));
+            assert_eq!(whole["usage"], events.last().unwrap()["usage"]);
+            let last = choices().last().unwrap();
+            assert_eq!(choice["finish_reason"], last["finish_reason"]);
+            assert_eq!(choice["stop_reason"], last["stop_reason"]);
+        }
+    }
+}
