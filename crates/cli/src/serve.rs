@@ -1,0 +1,136 @@
+//! `forebay serve`: a model, its engine and the frontend in one process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use forebay_chat::{ChatTemplate, GgufVocabulary, Tokenizer};
+use forebay_frontend::{Frontend, ModelRegistry, Process, ServedModel};
+use forebay_model_store::ModelRef;
+use forebay_native_engine::{EngineConfig, NativeEngine};
+use forebay_observability::{BuildInfo, Registry, Telemetry};
+use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
+use futures::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ServeConfig;
+use crate::models::{self, Interrupted};
+
+const BUILD: BuildInfo = BuildInfo {
+    service: "forebay",
+    version: env!("CARGO_PKG_VERSION"),
+    revision: "",
+};
+
+/// Serves until a signal, and returns the exit code. `print` shows the user how to reach it.
+pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<()>) -> Result<u8> {
+    let telemetry = Telemetry::install(&config.telemetry, &BUILD)?;
+    let metrics = Registry::for_process(&BUILD);
+    let process = Process {
+        tasks: Tasks::new(&metrics),
+        health: Health::new(),
+        metrics,
+    };
+    let mut signals = signals()?;
+
+    let reference = ModelRef::parse(&config.model)?;
+    let store = models::store(config.cache_dir)?;
+    let pulled = models::pull(store, reference, &mut signals).await?;
+    let name = config
+        .served_model_name
+        .unwrap_or_else(|| pulled.name.clone());
+
+    let began = Instant::now();
+    let model = load(&name, &pulled.path, config.engine, &process, &mut signals).await?;
+    let load_time = began.elapsed();
+    let context_length = model.engine().info().context_length;
+
+    let (tasks, health) = (process.tasks.clone(), process.health.clone());
+    let models = ModelRegistry::new([model])?;
+    let frontend = Frontend::bind(&config.frontend, models, process).await?;
+    let address = frontend.local_addr();
+    tasks.spawn(
+        TaskKind::Background,
+        "accept connections",
+        frontend.run(CancellationToken::new()),
+    );
+    print(&banner(&name, context_length, load_time, address))?;
+
+    let report = Shutdown::new(config.shutdown)
+        .flush("telemetry", move || telemetry.shutdown())
+        .run_with(&tasks, &health, signals)
+        .await;
+    Ok(report.exit_code())
+}
+
+/// Loads a model away from the async threads; a signal meanwhile ends that.
+async fn load(
+    name: &str,
+    path: &Path,
+    config: EngineConfig,
+    process: &Process,
+    signals: &mut (impl Stream<Item = Signal> + Unpin),
+) -> Result<ServedModel> {
+    let loading = process.tasks.run_blocking("load model", {
+        let (path, process) = (path.to_owned(), process.clone());
+        move || NativeEngine::load(&config, &path, &process.tasks, &process.metrics)
+    });
+    let engine = tokio::select! {
+        loaded = loading => loaded??,
+        Some(signal) = signals.next() => return Err(Interrupted(signal).into()),
+    };
+    serve_with(name, engine).with_context(|| format!("cannot serve {}", path.display()))
+}
+
+/// Puts the tokenizer and the template that a GGUF file brings before its engine.
+fn serve_with(name: &str, engine: NativeEngine) -> Result<ServedModel> {
+    let tokenizer = engine.metadata().tokenizer.clone();
+    let template = tokenizer.chat_template;
+    let tokenizer = Tokenizer::from_gguf(GgufVocabulary {
+        model: tokenizer.model,
+        pre: tokenizer.pre.unwrap_or_default(),
+        tokens: tokenizer.tokens,
+        merges: tokenizer.merges,
+        token_types: tokenizer.token_types,
+        bos: tokenizer.bos,
+        eos: tokenizer.eos,
+        unk: tokenizer.unknown,
+        add_bos: tokenizer.add_bos,
+    })?;
+    let model = ServedModel::new(name, tokenizer, Arc::new(engine));
+    Ok(match template {
+        Some(template) => model.with_template(ChatTemplate::new(&template)?),
+        None => model,
+    })
+}
+
+/// What the user sees: what is served, where, and what can be reached there.
+fn banner(name: &str, context_length: u32, load_time: Duration, address: SocketAddr) -> String {
+    let version = BUILD.version;
+    let seconds = load_time.as_secs_f64();
+    let reach = match address.ip() {
+        ip if ip.is_loopback() => "this machine only",
+        ip if ip.is_unspecified() => "every network of this machine, without authentication",
+        _ => "the network of this address, without authentication",
+    };
+    let prompt = "What is the capital of France?";
+    format!(
+        r#"forebay {version}
+model     {name}, {context_length} tokens of context, loaded in {seconds:.1} s
+address   http://{address}
+
+Try it:
+  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \
+    -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "{prompt}"}}]}}'
+
+Open surfaces:
+  http://{address} ({reach})
+    POST /v1/chat/completions  /v1/completions
+    GET  /v1/models  /health  /live  /ready  /metrics  /openapi.json
+
+Ctrl-C drains and stops.
+"#
+    )
+}
