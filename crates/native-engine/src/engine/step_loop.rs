@@ -50,7 +50,7 @@ pub(super) enum Command {
 
 /// Lets the thread look at its streams.
 pub(super) fn wake(commands: &mpsc::Sender<Command>) {
-    // If the channel is full, the thread is about to look anyway.
+    // If the channel is full, the thread looks when it has emptied it.
     let _ = commands.try_send(Command::Wake);
 }
 
@@ -87,7 +87,6 @@ impl StepLoop {
     /// Runs until it is cancelled or nobody can ask for anything any more.
     pub(super) fn run(mut self, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
-            self.end_unwanted();
             // As many as the channel holds: a flood of commands does not keep steps away.
             for _ in 0..COMMANDS {
                 match self.commands.try_recv() {
@@ -95,6 +94,8 @@ impl StepLoop {
                     Err(_) => break,
                 }
             }
+            // After the commands: a stream that found no room for its own among them counts on it.
+            self.end_unwanted();
             let progressed = self.step();
             self.publish();
             if !progressed {

@@ -123,8 +123,7 @@ impl CheckedRequest {
             stop: StopRules::check(stop, limits.vocabulary)?,
             logprobs: check_logprobs(request.output.unwrap_or_default())?,
             cache_salt: request.cache_salt,
-            // Here higher goes first, there lower.
-            priority: Priority(request.priority.saturating_neg()),
+            priority: Priority(request.priority),
         })
     }
 }

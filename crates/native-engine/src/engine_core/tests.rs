@@ -5,6 +5,7 @@ use forebay_protocols::worker::{
     LogitBias, OutputOptions, SamplingParams as SamplingMessage, StopConditions,
 };
 use forebay_tokens::RoutingHash;
+use proptest::prelude::*;
 
 use super::*;
 use crate::{ModelShape, random_gguf};
@@ -253,6 +254,63 @@ fn a_choice_does_not_depend_on_preemption() {
     let (answers, preempted) = run_counting(&mut core, growing().collect());
     assert!(preempted > 0, "twelve blocks are too few for thirty");
     assert_same(&answers, &alone, "preempted");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Requests come, go and come again at any time, in an engine of any size.
+    #[test]
+    fn a_choice_does_not_depend_on_anything_that_happens(
+        blocks in 8..24_usize,
+        chunk in 1..70_usize,
+        batch in 8..100_usize,
+        // Before each step: submit this one of the crowd, if it is not running; abort that one.
+        schedule in prop::collection::vec((0..12_usize, 0..30_usize), 10..60),
+    ) {
+        let mut core = core_of(&EngineConfig {
+            kv_cache_bytes: pool_bytes(blocks),
+            max_chunk_tokens: chunk,
+            max_batch_tokens: batch,
+            ..config()
+        });
+        let mut running: Vec<Option<(SequenceId, Answer)>> = vec![None; 6];
+        let mut schedule = schedule.into_iter();
+        loop {
+            match schedule.next() {
+                Some((submitted, aborted)) => {
+                    if let Some(slot @ None) = running.get_mut(submitted) {
+                        let id = core.submit(crowd().remove(submitted)).unwrap();
+                        *slot = Some((id, Answer::default()));
+                    }
+                    if let Some((id, _)) = running.get_mut(aborted).and_then(Option::take) {
+                        prop_assert!(core.abort(id).is_some());
+                    }
+                }
+                None if !core.is_runnable() => break,
+                None => (),
+            }
+            let mut rows = FxHashMap::default();
+            let report = core.step_observed(&mut |id, row| {
+                rows.insert(id, row.iter().map(|l| l.to_bits()).collect::<Vec<_>>());
+            });
+            for (id, output) in report.outputs {
+                let output = output.unwrap();
+                let index = running.iter().position(|r| r.as_ref().is_some_and(|r| r.0 == id));
+                let index = index.unwrap();
+                let (_, answer) = running[index].as_mut().unwrap();
+                answer.rows.push(rows.remove(&id).unwrap());
+                answer.output.token_ids.extend(&output.token_ids);
+                if output.finish_reason() != FinishReason::Unspecified {
+                    prop_assert!(answer.content() == ALONE[index].content());
+                    running[index] = None;
+                }
+            }
+        }
+        prop_assert!(running.iter().all(Option::is_none), "nothing is left behind");
+        prop_assert_eq!(core.load().kv_blocks_active, 0);
+        prop_assert!(core.choices.is_empty() && core.by_name.is_empty());
+    }
 }
 
 #[test]
@@ -561,7 +619,7 @@ fn an_aborted_choice_is_cancelled_and_leaves_nothing() {
 }
 
 #[test]
-fn higher_priority_goes_first() {
+fn lower_priority_goes_first() {
     let mut core = core_of(&EngineConfig {
         max_sequences: 1,
         ..config()
@@ -577,7 +635,7 @@ fn higher_priority_goes_first() {
     while core.is_runnable() {
         order.extend(core.step().outputs.into_iter().map(|(id, _)| id));
     }
-    assert_eq!(order, [ids[1], ids[0], ids[2]]);
+    assert_eq!(order, [ids[2], ids[0], ids[1]]);
 }
 
 #[test]

@@ -89,22 +89,17 @@ impl Sampler {
 
     fn draw(&mut self, logits: &mut [f32], greatest: f32, rules: &TokenRules<'_>) -> TokenId {
         let params = rules.params;
-        weigh(logits, greatest, params.temperature, &mut self.weights);
+        let total = weigh(logits, greatest, params.temperature, &mut self.weights);
         let (distances, weights) = (&*logits, &self.weights);
-        let kept = self.truncation.keep(distances, weights, params);
-        // In order of id, which needs no ranking.
-        let candidates = || {
-            (0..)
-                .zip(distances.iter().zip(weights))
-                .filter(|(token, (distance, weight))| kept.contains(*token, **distance, **weight))
-                .map(|(token, (_, weight))| (token, *weight))
-        };
-        let total = candidates().map(|(_, weight)| weight).sum();
+        let kept = self.truncation.keep(distances, weights, total, params);
         let bits = random_bits(params.seed, rules.choice_index, rules.position as u64);
-        let mut left = below(bits, total);
-        candidates()
-            .find_map(|(token, weight)| {
-                if left < weight {
+        let mut left = below(bits, kept.weight);
+        // In order of id, which needs no ranking.
+        (0..)
+            .zip(distances.iter().zip(weights))
+            .filter(|(token, (distance, weight))| kept.contains(*token, **distance, **weight))
+            .find_map(|(token, (_, weight))| {
+                if left < *weight {
                     return Some(token);
                 }
                 left -= weight;

@@ -25,8 +25,14 @@ pub(super) fn to_fixed(value: f32) -> u64 {
 }
 
 /// Replaces each logit by its distance from `greatest` in units of the temperature, at most 0,
-/// and gives the weights.
-pub(super) fn weigh(logits: &mut [f32], greatest: f32, temperature: f32, weights: &mut Vec<u64>) {
+/// and sets the weights. Gives their sum.
+pub(super) fn weigh(
+    logits: &mut [f32],
+    greatest: f32,
+    temperature: f32,
+    weights: &mut Vec<u64>,
+) -> u64 {
+    let mut total = 0;
     weights.resize(logits.len(), 0);
     let (chunks, rest) = logits.as_chunks_mut::<LANES>();
     let (weight_chunks, weight_rest) = weights.as_chunks_mut::<LANES>();
@@ -39,12 +45,15 @@ pub(super) fn weigh(logits: &mut [f32], greatest: f32, temperature: f32, weights
         }
         for i in 0..LANES {
             weights[i] = to_fixed(values[i]);
+            total += weights[i];
         }
     }
     for (logit, weight) in rest.iter_mut().zip(weight_rest) {
         *logit = (*logit - greatest) / temperature;
         *weight = to_fixed(exp(*logit));
+        total += *weight;
     }
+    total
 }
 
 /// The sum of all weights at temperature 1.
@@ -86,18 +95,15 @@ mod tests {
         let logits = [1.0, 0.0, -1.0, f32::NEG_INFINITY, f32::MIN, 1.0];
         for temperature in [f32::MIN_POSITIVE / 4.0, 1e-3, 0.5, 1.0, 7.0, f32::MAX] {
             let (mut distances, mut weights) = (logits, Vec::new());
-            weigh(&mut distances, 1.0, temperature, &mut weights);
+            let total = weigh(&mut distances, 1.0, temperature, &mut weights);
+            assert_eq!(total, weights.iter().sum::<u64>());
             assert_eq!((weights[0], weights[5]), (ONE, ONE));
             assert_eq!(weights[3], 0);
             let expected = (-1.0 / f64::from(temperature)).exp() * ONE as f64;
             let error = (weights[1] as f64 - expected).abs();
             assert!(error <= 1.0 + expected * 3e-7, "{temperature}: {error}");
         }
-        let total: u64 = {
-            let (mut distances, mut weights) = (logits, Vec::new());
-            weigh(&mut distances, 1.0, 1.0, &mut weights);
-            weights.iter().sum()
-        };
+        let total = weigh(&mut logits.clone(), 1.0, 1.0, &mut Vec::new());
         assert_eq!(total_weight(&logits, 1.0), total);
     }
 }

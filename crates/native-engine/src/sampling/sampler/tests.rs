@@ -256,8 +256,8 @@ fn kept_by_sorting(logits: &[f32], params: &SamplingParams) -> Option<Vec<u32>> 
 fn kept(logits: &[f32], params: &SamplingParams) -> (Kept, Vec<f32>, Vec<u64>) {
     let (mut distances, mut weights) = (logits.to_vec(), Vec::new());
     let greatest = greatest(logits).unwrap();
-    weigh(&mut distances, greatest, params.temperature, &mut weights);
-    let kept = Truncation::new().keep(&distances, &weights, params);
+    let total = weigh(&mut distances, greatest, params.temperature, &mut weights);
+    let kept = Truncation::new().keep(&distances, &weights, total, params);
     (kept, distances, weights)
 }
 
