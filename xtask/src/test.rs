@@ -140,10 +140,15 @@ impl Tests {
             environment: BTreeMap::new(),
         };
         let mut binary = None;
+        // Binaries and tests in one build: apart, they would be built with
+        // other features of what they stand on, and so twice.
         let status = process::lines(
-            tests
-                .cargo_test()
-                .args(["--no-run", "--message-format=json-render-diagnostics"]),
+            tests.cargo("build").args([
+                "--bins",
+                "--tests",
+                "--examples",
+                "--message-format=json-render-diagnostics",
+            ]),
             |line| binary = binary.take().or_else(|| Artifact::parse(line)?.binary()),
         )?;
         if !status.success() {
@@ -162,17 +167,17 @@ impl Tests {
         Ok(tests)
     }
 
-    fn cargo_test(&self) -> std::process::Command {
+    fn cargo(&self, subcommand: &str) -> std::process::Command {
         let mut command = process::cargo(&self.root);
         command
-            .args(["test", "--locked", "--all-features"])
+            .args([subcommand, "--locked", "--all-features"])
             .args(&self.selection)
             .envs(&self.environment);
         command
     }
 
     fn rust(&self, filter: Option<&str>) -> Result<Counts> {
-        let mut command = self.cargo_test();
+        let mut command = self.cargo("test");
         command.arg("--no-fail-fast").args(filter);
         self.count(&mut command)
     }
