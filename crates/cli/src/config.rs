@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use forebay_frontend::FrontendConfig;
+use forebay_frontend::{FrontendConfig, SamplingDefaults};
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::ShutdownConfig;
@@ -22,6 +22,9 @@ pub(crate) struct ServeConfig {
     pub(crate) served_model_name: Option<String>,
     /// Where models are kept. Default: the user's cache directory.
     pub(crate) cache_dir: Option<PathBuf>,
+    /// How tokens are drawn where a client does not say. Default: what the catalog recommends for
+    /// the model, else the API's defaults.
+    pub(crate) sampling: SamplingDefaults,
     pub(crate) frontend: FrontendConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) shutdown: ShutdownConfig,
@@ -34,6 +37,7 @@ impl Default for ServeConfig {
             model: "smollm2-135m".into(),
             served_model_name: None,
             cache_dir: None,
+            sampling: SamplingDefaults::default(),
             frontend: FrontendConfig::default(),
             engine: EngineConfig::default(),
             shutdown: ShutdownConfig::default(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use forebay_chat::{ChatTemplate, GgufVocabulary, Tokenizer};
-use forebay_frontend::{Frontend, ModelRegistry, Process, ServedModel};
-use forebay_model_store::ModelRef;
+use forebay_frontend::{Frontend, ModelRegistry, Process, SamplingDefaults, ServedModel};
+use forebay_model_store::{ModelRef, catalog};
 use forebay_native_engine::{EngineConfig, NativeEngine};
 use forebay_observability::{BuildInfo, Registry, Telemetry};
 use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
@@ -44,6 +44,12 @@ pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<
 
     let began = Instant::now();
     let model = load(&name, &pulled.path, config.engine, &process, &mut signals).await?;
+    let recommended = catalog::find(&pulled.name);
+    let model = model.with_sampling_defaults(SamplingDefaults {
+        temperature: (config.sampling.temperature)
+            .or(recommended.and_then(|model| model.temperature)),
+        top_p: config.sampling.top_p.or(recommended.and_then(|model| model.top_p)),
+    })?;
     let load_time = began.elapsed();
     let context_length = model.engine().info().context_length;
 

@@ -18,5 +18,5 @@ mod server;
 
 pub use config::FrontendConfig;
 pub use error::Error;
-pub use model::{ModelRegistry, ServedModel};
+pub use model::{ModelRegistry, SamplingDefaults, ServedModel};
 pub use server::{Frontend, Process};

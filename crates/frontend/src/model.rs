@@ -8,8 +8,33 @@ use forebay_engine::Engine;
 use forebay_protocols::openai::Model;
 use forebay_protocols::{Error as RequestError, ErrorClass};
 use forebay_tokens::TokenId;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
+
+/// How a model's tokens are drawn where a client does not say; what is `None` here is the API's
+/// default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplingDefaults {
+    /// 0 (greedy) to 2. The API's default is 1, at which a small model rambles.
+    pub temperature: Option<f32>,
+    /// Above 0, at most 1. The API's default is 1.
+    pub top_p: Option<f32>,
+}
+
+impl SamplingDefaults {
+    fn check(&self) -> Result<(), Error> {
+        let out_of_range = |setting, expected| Err(Error::InvalidSetting { setting, expected });
+        if self.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return out_of_range("default temperature", "0 to 2");
+        }
+        if self.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+            return out_of_range("default top_p", "above 0 and at most 1");
+        }
+        Ok(())
+    }
+}
 
 /// A model that clients can name, and what answers for it.
 #[derive(Clone)]
@@ -18,6 +43,7 @@ pub struct ServedModel {
     aliases: Vec<String>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    sampling: SamplingDefaults,
     engine: Arc<dyn Engine>,
     eos_token_ids: Vec<TokenId>,
     created_unix_seconds: u64,
@@ -38,6 +64,7 @@ impl ServedModel {
             aliases: Vec::new(),
             tokenizer,
             template: None,
+            sampling: SamplingDefaults::default(),
             engine,
             eos_token_ids,
             created_unix_seconds: now.map_or(0, |now| now.as_secs()),
@@ -58,6 +85,17 @@ impl ServedModel {
         self
     }
 
+    /// The same model with other defaults than the API's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] for one that is out of its range.
+    pub fn with_sampling_defaults(mut self, defaults: SamplingDefaults) -> Result<Self, Error> {
+        defaults.check()?;
+        self.sampling = defaults;
+        Ok(self)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -76,6 +114,11 @@ impl ServedModel {
     /// What makes a prompt of a conversation.
     pub fn template(&self) -> Option<&ChatTemplate> {
         self.template.as_ref()
+    }
+
+    /// How its tokens are drawn where a client does not say.
+    pub fn sampling_defaults(&self) -> SamplingDefaults {
+        self.sampling
     }
 
     /// What generates its tokens.

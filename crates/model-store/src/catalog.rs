@@ -5,7 +5,7 @@ use crate::model_ref::ModelRef;
 use crate::store::Pin;
 
 /// A model that needs no address: source, size and digest are known.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct CatalogModel {
     /// Its name: lowercase, unique.
@@ -18,7 +18,20 @@ pub struct CatalogModel {
     pub licence: &'static str,
     /// What the file must be.
     pub pin: Pin,
+    /// The temperature that its authors recommend.
+    pub temperature: Option<f32>,
+    /// The top-p that its authors recommend.
+    pub top_p: Option<f32>,
 }
+
+impl PartialEq for CatalogModel {
+    /// A name is in the catalog once.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for CatalogModel {}
 
 impl CatalogModel {
     /// Where it comes from.
@@ -42,6 +55,8 @@ pub const MODELS: &[CatalogModel] = &[CatalogModel {
             Err(_) => panic!("the constant above is 64 hexadecimal digits"),
         },
     },
+    temperature: Some(0.2),
+    top_p: Some(0.9),
 }];
 
 /// The model with this name or alias.

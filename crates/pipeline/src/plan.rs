@@ -31,7 +31,7 @@ pub struct Plan {
     pub output: OutputOptions,
     /// Separates KV that must not be shared; empty for none.
     pub cache_salt: String,
-    /// Higher goes first.
+    /// Lower goes first.
     pub priority: i32,
     /// The longest sequence in tokens, prompt and answer together.
     pub context_length: u32,

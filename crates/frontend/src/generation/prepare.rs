@@ -95,6 +95,9 @@ fn prepared(
         return Err(Error::new(ErrorClass::TooLarge, "too_many_choices", message).with_param("n"));
     }
     plan.sampling = generation.sampling;
+    let defaults = model.sampling_defaults();
+    plan.sampling.temperature = plan.sampling.temperature.or(defaults.temperature);
+    plan.sampling.top_p = plan.sampling.top_p.or(defaults.top_p);
     plan.sampling.seed = generation.seed.unwrap_or_else(random_u64);
     plan.stop = generation.stop;
     plan.stop.eos_token_ids = model.eos_token_ids().to_vec();

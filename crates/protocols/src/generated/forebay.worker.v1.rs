@@ -31,7 +31,7 @@ pub struct GenerateRequest {
     /// Separates KV that must not be shared; empty for none.
     #[prost(string, tag = "10")]
     pub cache_salt: ::prost::alloc::string::String,
-    /// Higher goes first; 0 is usual.
+    /// Lower goes first; 0 is usual.
     #[prost(sint32, tag = "11")]
     pub priority: i32,
     /// Multimodal features, in order of `start`.

@@ -48,7 +48,7 @@ pub struct Generation {
     pub include_usage: bool,
     /// Separates KV that must not be shared; empty for none.
     pub cache_salt: String,
-    /// Higher goes first.
+    /// Lower goes first.
     pub priority: i32,
 }
 
@@ -144,7 +144,7 @@ macro_rules! generation_request {
             /// Requests with different salts share no KV; up to 256 bytes.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub cache_salt: Option<String>,
-            /// Higher goes first; default 0.
+            /// Lower goes first; default 0.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub priority: Option<i32>,
             /// The fields that are none of the above, as they came.
