@@ -22,11 +22,6 @@ struct Program {
 
 const PROGRAMS: &[Program] = &[
     Program {
-        probe: &["cc", "--version"],
-        package: "gcc",
-        needed_for: "linking",
-    },
-    Program {
         probe: &["git", "--version"],
         package: "git",
         needed_for: "listing the tracked files",
