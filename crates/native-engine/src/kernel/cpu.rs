@@ -69,22 +69,28 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// Asks for memory that will be read soon: hardware prefetchers stop at each page, and KV blocks
+/// Asks for a slice that will be read soon: hardware prefetchers stop at each page, and KV blocks
 /// are far apart.
 #[inline(always)]
 pub(super) fn prefetch<T>(soon: &[T]) {
+    const LINE_BYTES: usize = 64;
+    let start = soon.as_ptr().cast::<u8>();
+    for offset in (0..size_of_val(soon)).step_by(LINE_BYTES) {
+        prefetch_line(start.wrapping_add(offset));
+    }
+}
+
+/// Asks for the cache line at an address, which may be any: a hint reads nothing.
+#[inline(always)]
+pub(super) fn prefetch_line(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const LINE_BYTES: usize = 64;
-        let start = soon.as_ptr().cast::<i8>();
-        for offset in (0..size_of_val(soon)).step_by(LINE_BYTES) {
-            // SAFETY: a prefetch is a hint that reads nothing; the address is in the slice.
-            unsafe { _mm_prefetch(start.add(offset), _MM_HINT_T0) };
-        }
+        // SAFETY: SSE is part of x86-64, and a prefetch of any address has no effect but time.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = soon;
+    let _ = address;
 }
 
 /// Compiles one portable function body for each instruction set and picks one at run time.
