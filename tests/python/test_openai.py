@@ -161,7 +161,7 @@ def test_logit_bias(client):
         ({"n": 0}, openai.BadRequestError, "n"),
         ({"extra_body": {"max_token": 1}}, openai.BadRequestError, "max_token"),
         ({"tools": [{"type": "function"}]}, openai.BadRequestError, "tools"),
-        ({"max_completion_tokens": 100_000}, openai.BadRequestError, "max_completion_tokens"),
+        ({"max_completion_tokens": 100_000}, openai.BadRequestError, "messages"),
         ({"stream": True, "top_p": 7}, openai.BadRequestError, "top_p"),
     ],
 )

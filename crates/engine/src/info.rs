@@ -1,4 +1,6 @@
 use bitflags::bitflags;
+use forebay_protocols::Error;
+use forebay_protocols::worker::GenerateRequest;
 use forebay_tokens::{BlockSize, TokenId};
 
 bitflags! {
@@ -32,6 +34,39 @@ bitflags! {
         const MULTIMODAL = 1 << 11;
         /// [`Control::Pause`](crate::Control::Pause) and `Resume`.
         const PAUSE = 1 << 12;
+    }
+}
+
+impl Capabilities {
+    /// Refuses what a generation asks for beyond these capabilities.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, with the first such field in `param`.
+    pub fn check(self, request: &GenerateRequest) -> Result<(), Error> {
+        let sampling = request.sampling.as_ref();
+        let shapes_logits = sampling.is_some_and(|sampling| {
+            !sampling.logit_bias.is_empty()
+                || sampling.repetition_penalty.is_some_and(|by| by != 1.0)
+                || sampling.presence_penalty != 0.0
+                || sampling.frequency_penalty != 0.0
+        });
+        let wants_logprobs = request
+            .output
+            .is_some_and(|output| output.logprobs.is_some());
+        let asked = [
+            (wants_logprobs, Self::LOGPROBS, "output.logprobs"),
+            (shapes_logits, Self::LOGIT_SHAPING, "sampling"),
+            (!request.lora.is_empty(), Self::LORA, "lora"),
+            (!request.features.is_empty(), Self::MULTIMODAL, "features"),
+        ];
+        match asked
+            .iter()
+            .find(|(asked, by, _)| *asked && !self.contains(*by))
+        {
+            Some((.., field)) => Err(Error::unsupported(*field, "not supported by this engine")),
+            None => Ok(()),
+        }
     }
 }
 

@@ -69,7 +69,6 @@ impl Toy {
         let prompt = &request.prompt_token_ids;
         let stop = request.stop.clone().unwrap_or_default();
         let sampling = request.sampling.clone().unwrap_or_default();
-        let lacks = |field: &str| Error::unsupported(field, "is not supported");
         RequestId::new(&request.request_id).map_err(|e| Error::invalid("request_id", e))?;
         if prompt.is_empty() {
             return Err(Error::invalid("prompt_token_ids", "is empty"));
@@ -87,19 +86,7 @@ impl Toy {
         if sampling.temperature.is_some_and(f32::is_nan) {
             return Err(Error::invalid("sampling.temperature", "is not a number"));
         }
-        if !request.lora.is_empty() {
-            return Err(lacks("lora"));
-        }
-        if !request.features.is_empty() {
-            return Err(lacks("features"));
-        }
-        if !sampling.logit_bias.is_empty() {
-            return Err(lacks("sampling.logit_bias"));
-        }
-        if request.output.is_some_and(|o| o.logprobs.is_some()) {
-            return Err(lacks("output.logprobs"));
-        }
-        Ok(())
+        self.info.capabilities.check(request)
     }
 }
 
