@@ -163,16 +163,17 @@ impl Answering {
             cause = &mut self.killed => return Err(cancelled(cause)),
             event = self.streams.next() => event,
         };
-        let mut event = first.ok_or_else(|| Error::internal("no stream, and no end"))?;
+        let mut next = Some(first.ok_or_else(|| Error::internal("no stream, and no end"))?);
         let mut parts = Vec::new();
-        for _ in 0..MOST_EVENTS {
-            let (attempt, what) = event;
-            parts.extend(self.take(attempt, what)?);
+        let mut taken = 0;
+        while let Some((attempt, event)) = next {
+            parts.extend(self.take(attempt, event)?);
             self.carry_out();
-            match self.streams.next().now_or_never() {
-                Some(Some(next)) => event = next,
-                Some(None) | None => break,
-            }
+            taken += 1;
+            next = match taken < MOST_EVENTS {
+                true => self.streams.next().now_or_never().flatten(),
+                false => None,
+            };
         }
         Ok(Some(parts))
     }

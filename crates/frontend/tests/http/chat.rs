@@ -222,3 +222,16 @@ async fn a_long_prompt_is_tokenized_elsewhere_and_means_the_same() {
         "forebay_tasks_ended_total{kind=\"request\",task=\"tokenize\",end=\"finished\"} 1"
     ));
 }
+
+#[tokio::test]
+async fn nothing_is_lost_of_much_that_is_ready_together() {
+    let text: &'static str = "abcdefghij".repeat(15).leak();
+    let server = Server::start(ScriptedEngine::saying(text)).await;
+    let answer = post(server.address, PATH, &chat(json!({"n": 8})))
+        .await
+        .json();
+    for choice in answer["choices"].as_array().unwrap() {
+        assert_eq!(choice["message"]["content"], text);
+    }
+    assert_eq!(answer["usage"]["completion_tokens"], 8 * 150);
+}

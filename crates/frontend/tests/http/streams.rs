@@ -328,7 +328,7 @@ async fn a_stream_adds_up_to_the_whole_answer() {
             assert_eq!(choice["message"]["content"], text);
             assert_eq!(choice["logprobs"]["content"], json!(logprobs));
             assert_eq!(whole["usage"], events.last().unwrap()["usage"]);
-            let last = choices().last().unwrap();
+            let last = choices().next_back().unwrap();
             assert_eq!(choice["finish_reason"], last["finish_reason"]);
             assert_eq!(choice["stop_reason"], last["stop_reason"]);
         }
