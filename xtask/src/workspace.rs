@@ -111,6 +111,13 @@ impl Metadata {
 }
 
 impl Package {
+    /// Whether it is one of `examples/`: written as our users would write it,
+    /// so the rules for our own crates are not for it.
+    pub(crate) fn is_example(&self) -> bool {
+        let parent = self.folder().parent();
+        parent.is_some_and(|parent| parent.ends_with("examples"))
+    }
+
     /// The name used in this repository: its folder's (`tokens`, `cli`).
     pub(crate) fn short_name(&self) -> &str {
         self.folder()

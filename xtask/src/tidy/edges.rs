@@ -53,7 +53,8 @@ pub(super) fn declared(tree: &Tree) -> BTreeMap<String, Declared> {
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let declared = declared(tree);
-    let members = tree.metadata.members();
+    let mut members = tree.metadata.members();
+    members.retain(|package| !package.is_example());
     let names: BTreeSet<_> = members.iter().map(|package| package.short_name()).collect();
     let mut findings = Vec::new();
     for package in &members {

@@ -8,7 +8,8 @@ const MODULES: &[(&str, &str)] = &[("native-engine", "kernel")];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for package in tree.metadata.members() {
+    let members = tree.metadata.members().into_iter();
+    for package in members.filter(|package| !package.is_example()) {
         let folder = package.folder().display().to_string();
         let source = format!("{folder}/src/");
         let excused = MODULES
