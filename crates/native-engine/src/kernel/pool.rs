@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, yield_now};
 
-/// How often a worker looks for a new loop before it sleeps: some tens of microseconds, longer
-/// than the gaps between the loops of one step, shorter than anything a user would notice.
+/// How often a worker looks for a new loop before it sleeps: some 50 to 100 microseconds, longer
+/// than the gaps between the loops of one step.
 const SPINS_BEFORE_SLEEP: u32 = 2_000;
 
 /// How often the caller looks for the last items to finish before it offers its core to others.
@@ -264,6 +264,21 @@ mod tests {
                 }
             });
             assert!(runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake_up() {
+        let mut pool = pool(4);
+        for _ in 0..20 {
+            while pool.shared.sleepers.load(Ordering::Relaxed) < 3 {
+                yield_now();
+            }
+            // No item ends before four threads have one each.
+            let all = std::sync::Barrier::new(4);
+            pool.for_each(4, &|_| {
+                all.wait();
+            });
         }
     }
 
