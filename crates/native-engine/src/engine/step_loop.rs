@@ -250,7 +250,8 @@ impl Drop for StepLoop {
         };
         // From here on no command is accepted, so no stream comes after those that are failed.
         self.commands.close();
-        self.streams.fail_all(&error);
+        // Who sees the end of a stream sees the load without it.
         *self.load.lock() = Load::default();
+        self.streams.fail_all(&error);
     }
 }
