@@ -122,3 +122,32 @@ async fn log_probabilities_in_parallel_arrays() {
         })
     );
 }
+
+#[tokio::test]
+async fn a_models_sampling_is_taken_where_the_client_does_not_say() {
+    let engine = ScriptedEngine::saying("ok");
+    let server = Server::start(engine.clone()).await;
+    for (model, said) in [
+        ("tuned", json!({})),
+        ("tuned", json!({"temperature": 0, "top_p": 1})),
+        ("base", json!({})),
+    ] {
+        let mut body = json!({"model": model, "prompt": "x"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(said.as_object().unwrap().clone());
+        assert_eq!(post(server.address, PATH, &body).await.status, 200);
+    }
+    let sampling = engine.requests().into_iter().map(|request| {
+        let sampling = request.sampling.unwrap();
+        (sampling.temperature, sampling.top_p)
+    });
+    assert_eq!(
+        sampling.collect::<Vec<_>>(),
+        [
+            (Some(0.25), Some(0.5)),
+            (Some(0.0), Some(1.0)),
+            (None, None)
+        ]
+    );
+}

@@ -12,7 +12,7 @@ async fn models_are_listed_by_every_name() {
     assert_eq!(list["object"], "list");
     let models = list["data"].as_array().unwrap();
     let ids: Vec<_> = models.iter().map(|m| m["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["base", "org/test", "test"]);
+    assert_eq!(ids, ["base", "org/test", "test", "tuned"]);
     assert_eq!(models[0]["object"], "model");
     assert_eq!(models[0]["max_model_len"], 200);
 
@@ -126,12 +126,23 @@ async fn a_request_keeps_its_id_and_gets_one_if_it_has_none_that_can_be() {
     };
     let response = send(server.address, &with_id("abc-123"), &body).await;
     assert_eq!(response.header("x-request-id"), Some("abc-123"));
-    assert_eq!(engine.requests()[0].request_id, "abc-123");
+    let dispatched = &engine.requests()[0].request_id;
+    assert!(dispatched.starts_with("abc-123-"), "{dispatched}");
+
+    let again = send(server.address, &with_id("abc-123"), &body).await;
+    assert_eq!(again.header("x-request-id"), Some("abc-123"));
+    let [first, second] = &engine.requests()[..] else {
+        panic!("two requests");
+    };
+    assert_ne!(
+        first.request_id, second.request_id,
+        "an engine knows requests by their ids, and clients repeat them"
+    );
 
     let response = send(server.address, &with_id("not one"), &body).await;
     let given = response.header("x-request-id").unwrap();
     assert_eq!(given.len(), 32);
-    assert_eq!(engine.requests()[1].request_id, given);
+    assert_eq!(engine.requests()[2].request_id, given);
     // Every response has one.
     assert!(
         get(server.address, "/nowhere")

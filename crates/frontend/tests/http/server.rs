@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use forebay_chat::{ChatTemplate, Tokenizer};
 use forebay_engine::Engine;
-use forebay_frontend::{Frontend, FrontendConfig, ModelRegistry, Process, ServedModel};
+use forebay_frontend::{
+    Frontend, FrontendConfig, ModelRegistry, Process, SamplingDefaults, ServedModel,
+};
 use forebay_observability::Registry;
 use forebay_runtime::{Health, TaskKind, Tasks};
 
@@ -15,7 +17,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves the engine as `test` (and `org/test`), with a chat template, and as `base` without.
+    /// Serves the engine as `test` (and `org/test`), with a chat template, as `base` without,
+    /// and as `tuned` with sampling defaults of its own.
     pub(crate) async fn start(engine: Arc<dyn Engine>) -> Self {
         Self::with_config(engine, FrontendConfig::default()).await
     }
@@ -25,8 +28,15 @@ impl Server {
         let chat = ServedModel::new("test", tokenizer.clone(), engine.clone())
             .with_template(ChatTemplate::chatml())
             .with_alias("org/test");
-        let base = ServedModel::new("base", tokenizer, engine);
-        let models = ModelRegistry::new([chat, base]).unwrap();
+        let base = ServedModel::new("base", tokenizer.clone(), engine.clone());
+        let defaults = SamplingDefaults {
+            temperature: Some(0.25),
+            top_p: Some(0.5),
+        };
+        let tuned = ServedModel::new("tuned", tokenizer, engine)
+            .with_sampling_defaults(defaults)
+            .unwrap();
+        let models = ModelRegistry::new([chat, base, tuned]).unwrap();
         let metrics = Registry::new();
         let process = Process {
             tasks: Tasks::new(&metrics),
