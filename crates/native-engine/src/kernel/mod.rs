@@ -22,9 +22,12 @@ mod elementwise;
 mod matmul;
 mod matrix;
 mod pool;
+#[cfg(test)]
+mod pool_tests; // apart, because the model check compiles pool.rs without them
 mod quantise;
 mod rope;
 mod shared;
+mod sync;
 mod zeroed;
 
 pub(crate) use attention::{KvView, RowTile, TILE_ROWS, attention};

@@ -6,19 +6,13 @@
 //! its core at any time, the others take over what it has not begun.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{JoinHandle, yield_now};
 
-/// How often a worker looks for a new loop before it sleeps: some 50 to 100 microseconds, longer
-/// than the gaps between the loops of one step.
-const SPINS_BEFORE_SLEEP: u32 = 2_000;
-
-/// How often the caller looks for the last items to finish before it offers its core to others.
-const SPINS_BEFORE_YIELD: u32 = 200;
+use super::sync::{
+    Arc, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, Ordering, PoisonError,
+    RawCell, SPINS_BEFORE_SLEEP, SPINS_BEFORE_YIELD, fence, spin_loop, yield_now,
+};
 
 /// Bits of a ticket that count items. A loop has at most half as many as fit, because each thread
 /// may count one past the end.
@@ -42,7 +36,7 @@ struct Shared {
     finished: AtomicUsize,
     /// The current loop's body. Written by the caller while no item is unclaimed or running;
     /// read only by who has claimed an item that is not finished.
-    job: UnsafeCell<Option<Job>>,
+    job: RawCell<Option<Job>>,
     /// What a worker's item panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Workers that sleep or are about to.
@@ -68,7 +62,7 @@ impl Pool {
             shared: Arc::new(Shared {
                 ticket: AtomicU64::new(0),
                 finished: AtomicUsize::new(0),
-                job: UnsafeCell::new(None),
+                job: RawCell::new(None),
                 panic: Mutex::new(None),
                 sleepers: AtomicUsize::new(0),
                 sleep: Mutex::new(false),
@@ -78,7 +72,7 @@ impl Pool {
         };
         for number in 1..threads.get() {
             let shared = Arc::clone(&pool.shared);
-            let worker = std::thread::Builder::new()
+            let worker = Builder::new()
                 .name(format!("forebay-kernel-{number}"))
                 .spawn(move || shared.work())?;
             pool.workers.push(worker);
@@ -113,11 +107,12 @@ impl Pool {
         };
         // SAFETY: all items of the loop before are finished, the new ones not yet published, and
         // `&mut self` excludes other callers: nobody else touches the cell.
-        unsafe { *shared.job.get() = Some(job) };
+        unsafe { shared.job.set(Some(job)) };
         shared.finished.store(0, Ordering::Relaxed);
         let generation = (shared.ticket.load(Ordering::Relaxed) >> (2 * ITEM_BITS)) + 1;
         let ticket = (generation << (2 * ITEM_BITS)) | ((items as u64) << ITEM_BITS);
-        shared.ticket.store(ticket, Ordering::Release);
+        // A store would do, but loom orders only read-modify-writes with the claims of others.
+        shared.ticket.swap(ticket, Ordering::Release);
         shared.wake_sleepers();
 
         while shared.run_one() {}
@@ -125,7 +120,7 @@ impl Pool {
         while shared.finished.load(Ordering::Acquire) < items {
             spins += 1;
             if spins < SPINS_BEFORE_YIELD {
-                std::hint::spin_loop();
+                spin_loop();
             } else {
                 yield_now();
             }
@@ -138,6 +133,12 @@ impl Pool {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Workers that sleep.
+    #[cfg(test)]
+    pub(super) fn sleepers(&self) -> usize {
+        self.shared.sleepers.load(Ordering::Relaxed)
     }
 
     /// Runs `body` over all of `0..rows` in ranges of about equal length; alone when there are
@@ -178,7 +179,7 @@ impl Shared {
         }
         // SAFETY: the claim orders this read after the write of the same generation's job, and
         // no job is written before this item is finished.
-        let job = unsafe { *self.job.get() }.expect("a job is stored before its items");
+        let job = unsafe { self.job.get() }.expect("a job is stored before its items");
         // SAFETY: the caller of `for_each` keeps the body alive until all items are finished.
         let body = unsafe { &*job };
         let result = catch_unwind(AssertUnwindSafe(|| body((ticket & ITEM_MASK) as usize)));
@@ -198,7 +199,7 @@ impl Shared {
                     spins = 0;
                 } else {
                     spins += 1;
-                    std::hint::spin_loop();
+                    spin_loop();
                 }
             }
             let mut stop = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,71 +229,4 @@ impl Shared {
 /// Whether a ticket's next item is one of its loop's.
 fn has_item(ticket: u64) -> bool {
     ticket & ITEM_MASK < (ticket >> ITEM_BITS) & ITEM_MASK
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn pool(threads: usize) -> Pool {
-        Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn every_item_runs_once_in_every_loop() {
-        for threads in [1, 2, 3, 8] {
-            let mut pool = pool(threads);
-            for items in (0..200).chain([5_000]) {
-                let runs: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
-                pool.for_each(items, &|item| {
-                    runs[item].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1));
-            }
-        }
-    }
-
-    #[test]
-    fn rows_are_covered_without_overlap() {
-        let mut pool = pool(3);
-        for rows in 0..100 {
-            let runs: Vec<AtomicUsize> = (0..rows).map(|_| AtomicUsize::new(0)).collect();
-            pool.for_rows(rows, &|range| {
-                for row in range {
-                    runs[row].fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            assert!(runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1));
-        }
-    }
-
-    #[test]
-    fn sleeping_workers_wake_up() {
-        let mut pool = pool(4);
-        for _ in 0..20 {
-            while pool.shared.sleepers.load(Ordering::Relaxed) < 3 {
-                yield_now();
-            }
-            // No item ends before four threads have one each.
-            let all = std::sync::Barrier::new(4);
-            pool.for_each(4, &|_| {
-                all.wait();
-            });
-        }
-    }
-
-    #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let mut pool = pool(4);
-        let failed = catch_unwind(AssertUnwindSafe(|| {
-            pool.for_each(100, &|item| assert_ne!(item, 77, "item 77"));
-        }));
-        assert!(failed.is_err());
-        let sum = AtomicUsize::new(0);
-        pool.for_each(100, &|item| {
-            sum.fetch_add(item, Ordering::Relaxed);
-        });
-        assert_eq!(sum.into_inner(), 4_950);
-    }
 }
