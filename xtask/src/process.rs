@@ -17,7 +17,16 @@ pub(crate) fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
 /// The cargo that runs us, in `dir`.
 pub(crate) fn cargo(dir: &Path) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    command(program, dir)
+    let mut command = command(program, dir);
+    // Cargo told us what package we are. Some build scripts take that for
+    // theirs, and would run again whenever cargo is called by us.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// Shows and runs `command`.

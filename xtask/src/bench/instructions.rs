@@ -107,17 +107,20 @@ fn measure(root: &Path, filter: &str) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Builds the bench binaries, in the same profile and features as the tests;
-/// returns them with their crates' names.
+/// Builds the bench binaries as the tests are built, so that what both stand
+/// on is built once; returns them with their crates' names.
+///
+/// That takes `--bins`: what build scripts and macros stand on is built with
+/// other settings when no binary (this one) stands on it too.
 fn build(root: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut binaries = Vec::new();
     let status = process::lines(
         process::cargo(root).args([
-            "test",
+            "build",
             "--locked",
             "--workspace",
             "--all-features",
-            "--no-run",
+            "--bins",
             "--bench",
             TARGET,
             "--message-format=json-render-diagnostics",
