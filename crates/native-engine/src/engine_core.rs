@@ -181,6 +181,12 @@ impl EngineCore {
         self.limits.block_size
     }
 
+    /// The longest sequence in tokens, prompt and answer together: the model's, or what the KV
+    /// blocks can hold if that is less.
+    pub fn context_length(&self) -> usize {
+        self.scheduler.max_sequence_tokens()
+    }
+
     /// KV blocks in all.
     pub fn kv_blocks(&self) -> usize {
         self.limits.kv_blocks

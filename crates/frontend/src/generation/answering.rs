@@ -49,6 +49,8 @@ pub(crate) struct Answering {
     early: Vec<Part>,
     /// Resolves if the request is killed. Kept, so that a token need not register anew.
     killed: BoxFuture<'static, CancelCause>,
+    /// The field of the client's request that the prompt came from.
+    prompt_field: &'static str,
     /// Until the end.
     record: Option<Record>,
 }
@@ -99,6 +101,7 @@ impl Answering {
             begun: false,
             early: Vec::new(),
             killed: async move { context.killed().await }.boxed(),
+            prompt_field: prepared.prompt_field,
             record: Some(record),
         };
         answering.carry_out();
@@ -183,9 +186,9 @@ impl Answering {
             Event::Accepted => self.unaccepted -= 1,
             Event::Refused(error) => {
                 self.unaccepted -= 1;
-                self.request.failed(attempt, error);
+                self.fail(attempt, error);
             }
-            Event::Failed(error) => self.request.failed(attempt, error),
+            Event::Failed(error) => self.fail(attempt, error),
             Event::Ended => self.request.ended(attempt),
             Event::Output(output) => {
                 self.begun = true;
@@ -196,6 +199,11 @@ impl Answering {
             }
         }
         Ok(None)
+    }
+
+    fn fail(&mut self, attempt: AttemptId, error: Error) {
+        let error = in_api_terms(error, self.prompt_field);
+        self.request.failed(attempt, error);
     }
 
     /// A step's text, up to a stop string.
@@ -286,6 +294,25 @@ impl Drop for Answering {
         // The client left: the record tells that by itself.
         self.end(drop);
     }
+}
+
+/// An engine names the fields of what it was sent; a client knows those of what it sent.
+fn in_api_terms(mut error: Error, prompt_field: &str) -> Error {
+    let Some(field) = error.param.take() else {
+        return error;
+    };
+    let known = match &*field {
+        "prompt_token_ids" => prompt_field,
+        field => ["sampling.", "stop.", "output."]
+            .iter()
+            .find_map(|part| field.strip_prefix(part))
+            .unwrap_or(field),
+    };
+    if let Some(rest) = error.message.strip_prefix(&*field) {
+        error.message = format!("{known}{rest}");
+    }
+    error.param = Some(known.to_owned());
+    error
 }
 
 fn cancelled(cause: CancelCause) -> Error {

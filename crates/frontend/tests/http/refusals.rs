@@ -1,3 +1,4 @@
+use forebay_engine::Error;
 use forebay_frontend::FrontendConfig;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -159,5 +160,24 @@ async fn a_head_that_does_not_come_is_given_up() {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&bytes), "");
+    }
+}
+
+#[tokio::test]
+async fn what_an_engine_refuses_is_named_as_the_client_did() {
+    let cases = [
+        ("sampling.logit_bias", "logit_bias"),
+        ("stop.stop_token_ids", "stop_token_ids"),
+        ("output.logprobs", "logprobs"),
+        ("prompt_token_ids", "messages"),
+    ];
+    for (named, expected) in cases {
+        let engine = ScriptedEngine::new(move |_| Err(Error::invalid(named, "is not good")));
+        let server = Server::start(engine).await;
+        let body = json!({"model": "test", "messages": [{"role": "user", "content": "Hi"}]});
+        let response = post(server.address, CHAT, &body).await;
+        response.assert_error(400, "invalid_value", Some(expected));
+        let message = format!("{expected}: is not good");
+        assert_eq!(response.json()["error"]["message"], message);
     }
 }

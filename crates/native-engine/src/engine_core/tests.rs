@@ -723,3 +723,22 @@ fn settings_that_cannot_work_are_refused() {
         StartError::Scheduler(_)
     ));
 }
+
+#[test]
+fn the_context_is_what_the_kv_blocks_can_hold() {
+    let of_blocks = |blocks| {
+        core_of(&EngineConfig {
+            kv_cache_bytes: pool_bytes(blocks),
+            ..config()
+        })
+    };
+    let of_model = MODEL.shape().context_length;
+    assert_eq!(of_blocks(of_model).context_length(), of_model);
+    let mut small = of_blocks(3);
+    // The last token needs no KV.
+    let context = 3 * small.block_size().get() + 1;
+    assert_eq!(small.context_length(), context);
+    let whole = request("whole", prompt(5, 0), context as u32 - 5);
+    let answer = run_one(&mut small, whole).output;
+    assert_eq!(answer.token_ids.len(), context - 5);
+}
