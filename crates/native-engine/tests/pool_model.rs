@@ -16,7 +16,7 @@ mod sync {
     pub(super) use std::sync::PoisonError;
 
     pub(super) const SPINS_BEFORE_SLEEP: u32 = 1;
-    pub(super) const SPINS_BEFORE_YIELD: u32 = 0;
+    pub(super) const SPINS_BEFORE_YIELD: u32 = 1;
 
     /// Panics when accesses are not ordered.
     pub(super) struct RawCell<T>(UnsafeCell<T>);
