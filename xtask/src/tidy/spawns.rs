@@ -13,6 +13,8 @@ const SPAWNS: &[&str] = &[
     "thread :: Builder",
     "thread :: scope",
     "thread :: spawn",
+    // What is imported one by one would be used without a path to see.
+    "std :: thread :: {",
 ];
 
 /// A place that may spawn, and why.
@@ -31,7 +33,7 @@ const PLACES: &[Place] = &[
         reason: "`Tasks` is what everything else spawns through",
     },
     Place {
-        path: "crates/native-engine/src/kernel/pool.rs",
+        path: "crates/native-engine/src/kernel/sync.rs",
         reason: "the kernel's threads share loops of microseconds, below any runtime",
     },
 ];
@@ -73,9 +75,11 @@ mod tests {
             ("crates/a/src/lib.rs", spawn),
             (PLACES[0].path, spawn),
             ("crates/a/tests/it.rs", spawn),
+            ("crates/b/src/lib.rs", "use std::thread::{Builder, sleep};"),
         ]);
         let found: Vec<_> = check(&tree).into_iter().map(|f| f.path).collect();
-        assert_eq!(found, ["crates/a/src/lib.rs", "crates/a/src/lib.rs"]);
+        let (a, b) = ("crates/a/src/lib.rs", "crates/b/src/lib.rs");
+        assert_eq!(found, [a, a, b]);
     }
 
     #[test]
