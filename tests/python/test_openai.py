@@ -161,7 +161,6 @@ def test_logit_bias(client):
         ({"n": 0}, openai.BadRequestError, "n"),
         ({"extra_body": {"max_token": 1}}, openai.BadRequestError, "max_token"),
         ({"tools": [{"type": "function"}]}, openai.BadRequestError, "tools"),
-        ({"max_completion_tokens": 100_000}, openai.BadRequestError, "messages"),
         ({"stream": True, "top_p": 7}, openai.BadRequestError, "top_p"),
     ],
 )
@@ -170,3 +169,10 @@ def test_errors(client, fields, error, param):
         chat(client, **fields)
     assert raised.value.param == param
     assert param in raised.value.message
+
+
+def test_a_budget_beyond_the_context(client):
+    with pytest.raises(openai.BadRequestError) as raised:
+        chat(client, max_completion_tokens=100_000)
+    assert raised.value.code == "context_length_exceeded"
+    assert "8192" in raised.value.message

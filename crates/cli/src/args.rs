@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// 127.0.0.1:8000 until Ctrl-C.
     ///
     /// Every setting can be given in a file (--config), in the environment as
-    /// FOREBAY_SERVE__<KEY> with __ for dots (FOREBAY_SERVE__FRONTEND__PORT=9000), or as a flag
+    /// FOREBAY_SERVE__KEY with __ for dots (FOREBAY_SERVE__FRONTEND__PORT=9000), or as a flag
     /// (--set frontend.port=9000); later ones win. --print-config lists them all.
     Serve(ServeArgs),
     /// Fetch, list and inspect models

@@ -2,7 +2,7 @@
 //! something about a key wins, and which one it was is kept.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use figment::providers::{Env, Format, Toml};
 use figment::value::{Dict, Map, Tag, Value};
@@ -35,7 +35,13 @@ pub(crate) enum SettingsError {
         origin: String,
         nearest: Option<String>,
     },
-    /// A file that cannot be read, or a value of the wrong kind.
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A file that is not TOML, or a value of the wrong kind.
     #[error(transparent)]
     Value(#[from] Box<figment::Error>),
 }
@@ -123,6 +129,11 @@ impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
         let mut layers = Figment::from(Layer::defaults(T::default())?);
         let known: Vec<String> = leaves(&layers)?.into_iter().map(|leaf| leaf.key).collect();
         if let Some(file) = file {
+            // Looked at first: what figment says of a missing file does not name it.
+            std::fs::metadata(file).map_err(|source| SettingsError::File {
+                path: file.to_owned(),
+                source,
+            })?;
             layers = layers.merge(Toml::file_exact(file));
         }
         layers = layers.merge(environment);
