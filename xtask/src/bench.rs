@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is measured and kept.
 
 mod instructions;
+mod speed;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub(crate) struct Args {
 enum Bench {
     /// Instructions of the named hot paths, compared with the committed ones.
     Instructions(instructions::Args),
+    /// The native engine's tokens per second and times to the first token, in release.
+    Speed,
 }
 
 /// Runs a bench.
@@ -27,5 +30,6 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Instructions(args) => instructions::run(args),
+        Bench::Speed => speed::run(),
     }
 }

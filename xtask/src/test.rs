@@ -214,7 +214,7 @@ impl Tests {
 }
 
 /// Fetches the model, or finds it in the cache, and returns its file.
-fn pull(root: &Path, binary: &Path) -> Result<PathBuf> {
+pub(crate) fn pull(root: &Path, binary: &Path) -> Result<PathBuf> {
     let path = process::stdout(
         process::command(binary, root)
             .env("PATH", setup::path_with_python(root)?)

@@ -112,7 +112,8 @@ impl Chunks {
             Api::Chat => json(out, &logprobs::chat(&part.logprobs, tokenizer)),
             Api::Completion => {
                 let offset = &mut self.states[part.choice as usize].offset;
-                let form = logprobs::completion(&part.logprobs, tokenizer, offset);
+                let skip_special = self.envelope.skip_special;
+                let form = logprobs::completion(&part.logprobs, tokenizer, skip_special, offset);
                 json(out, &form);
             }
         }

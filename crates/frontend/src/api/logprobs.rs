@@ -37,6 +37,7 @@ pub(super) struct TextOffset(u32);
 pub(super) fn completion(
     tokens: &Tokens,
     tokenizer: &Tokenizer,
+    skip_special: bool,
     offset: &mut TextOffset,
 ) -> CompletionLogprobs {
     let mut result = CompletionLogprobs::default();
@@ -53,9 +54,11 @@ pub(super) fn completion(
         result.tokens.push(text);
         result.token_logprobs.push(Some(logprobs.logprob));
         result.top_logprobs.push(Some(top));
-        result
-            .text_offset
-            .push(offset.pass(tokenizer.token_bytes(*id)));
+        let bytes = match skip_special && tokenizer.is_special(*id) {
+            true => &[],
+            false => tokenizer.token_bytes(*id),
+        };
+        result.text_offset.push(offset.pass(bytes));
     }
     result
 }
@@ -84,5 +87,20 @@ mod tests {
         let tokens: [&[u8]; 5] = [b"ab", b"\xc3", b"\xa9", b"\xa9x", b"y"];
         let begins = tokens.map(|bytes| offset.pass(bytes));
         assert_eq!(begins, [0, 2, 2, 2, 4]);
+    }
+
+    #[test]
+    fn a_special_token_without_text_takes_no_place() {
+        let tokenizer = Tokenizer::bytes();
+        // The second is special: `<|im_start|>`.
+        let tokens: Vec<_> = [97, 256, 98]
+            .map(|id| (id, TokenLogprobs::default()))
+            .into();
+        let offsets = |skip_special| {
+            let mut offset = TextOffset::default();
+            completion(&tokens, &tokenizer, skip_special, &mut offset).text_offset
+        };
+        assert_eq!(offsets(true), [0, 1, 1]);
+        assert_eq!(offsets(false), [0, 1, 13]);
     }
 }

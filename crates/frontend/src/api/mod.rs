@@ -4,6 +4,7 @@ mod chunks;
 mod logprobs;
 mod whole;
 
+use forebay_chat::TextOptions;
 use forebay_pipeline::{Finish, Plan};
 use forebay_protocols::openai::{FinishReason, StopReason};
 
@@ -30,12 +31,14 @@ pub(crate) struct Envelope {
     pub(crate) choices: usize,
     /// Whether log probabilities were asked for.
     pub(crate) logprobs: bool,
+    /// Whether special tokens have no text.
+    pub(crate) skip_special: bool,
     /// To tell which of them was found.
     pub(crate) stop_strings: Vec<String>,
 }
 
 impl Envelope {
-    pub(crate) fn new(api: Api, plan: &Plan, model: String, stop_strings: Vec<String>) -> Self {
+    pub(crate) fn new(api: Api, plan: &Plan, model: String, text: &TextOptions) -> Self {
         let prefix = match api {
             Api::Chat => "chatcmpl",
             Api::Completion => "cmpl",
@@ -48,7 +51,8 @@ impl Envelope {
             model,
             choices: plan.choices() as usize,
             logprobs: plan.output.logprobs.is_some(),
-            stop_strings,
+            skip_special: text.skip_special,
+            stop_strings: text.stop.clone(),
         }
     }
 

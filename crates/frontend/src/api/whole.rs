@@ -103,9 +103,10 @@ fn completion_choice(
     CompletionChoice {
         text: choice.text,
         index,
-        logprobs: envelope
-            .logprobs
-            .then(|| logprobs::completion(&choice.logprobs, tokenizer, &mut offset)),
+        logprobs: envelope.logprobs.then(|| {
+            let skip_special = envelope.skip_special;
+            logprobs::completion(&choice.logprobs, tokenizer, skip_special, &mut offset)
+        }),
         finish_reason,
         stop_reason: stop_reason.flatten(),
     }

@@ -89,7 +89,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         api,
         &prepared.plan,
         prepared.asked_model.clone(),
-        prepared.text.stop.clone(),
+        &prepared.text,
     );
     let answering = match Answering::start(prepared, context, record).await {
         Ok(answering) => answering,
