@@ -49,9 +49,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("kernel   {}, {threads} threads", arguments.options.kernel);
     println!("load     {:.2} s", loaded.as_secs_f64());
-    println!("memory   {:.1} GB/s read by all threads", bandwidth / 1e9);
     println!(
-        "weights  {:.1} MB a token: at most {:.0} tok/s",
+        "memory   {:.1} GB/s, plain reads by all threads",
+        bandwidth / 1e9
+    );
+    println!(
+        "weights  {:.1} MB a token: {:.0} tok/s at that rate",
         weights as f64 / 1e6,
         bandwidth / weights as f64
     );
