@@ -219,12 +219,11 @@ fn origin(layers: &Figment, key: &str, tag: Tag) -> String {
     };
     match &metadata.source {
         Some(figment::Source::File(path)) => format!("file {}", path.display()),
+        // Figment names this layer "`PREFIX` environment variable(s)".
         _ if metadata.name.contains("environment") => {
-            let path: Vec<&str> = key.split('.').collect();
-            format!(
-                "environment {}",
-                metadata.interpolate(layers.profile(), &path)
-            )
+            let prefix = metadata.name.split('`').nth(1).unwrap_or_default();
+            let variable = key.to_uppercase().replace('.', "__");
+            format!("environment {prefix}{variable}")
         }
         _ => metadata.name.to_string(),
     }
@@ -324,7 +323,7 @@ mod tests {
             dict.extend(nested.into_dict().unwrap());
         }
         Layer {
-            metadata: Metadata::named("environment"),
+            metadata: Metadata::named("`FOREBAY_TEST__` environment variable(s)"),
             dict,
         }
     }
@@ -355,7 +354,9 @@ mod tests {
         );
         assert!(printed.contains("model = \"file\"  # file "), "{printed}");
         assert!(
-            printed.contains("server.grace_seconds = 2.5  # environment"),
+            printed.contains(
+                "server.grace_seconds = 2.5  # environment FOREBAY_TEST__SERVER__GRACE_SECONDS"
+            ),
             "{printed}"
         );
         assert!(
