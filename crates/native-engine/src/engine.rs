@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_engine::{
-    Capabilities, Control, Engine, EngineInfo, Error, ErrorClass, GenerateRequest, GenerateStream,
-    KvEventStream, Load,
+    Control, Engine, EngineInfo, Error, ErrorClass, GenerateRequest, GenerateStream, KvEventStream,
+    Load,
 };
 use forebay_observability::Registry;
 use forebay_runtime::{TaskHandle, TaskKind, Tasks};
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::EngineConfig;
-use crate::engine_core::{EngineCore, KvBlock};
+use crate::engine_core::{CAPABILITIES, EngineCore, KvBlock};
 use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::model::{GgufMetadata, Model};
@@ -272,13 +272,7 @@ fn info(model_name: Option<String>, core: &EngineCore) -> EngineInfo {
         model: model_name
             .or_else(|| metadata.name.clone())
             .unwrap_or_else(|| "model".to_owned()),
-        capabilities: Capabilities::GENERATE
-            | Capabilities::LOGPROBS
-            | Capabilities::LOGIT_SHAPING
-            | Capabilities::PREFIX_CACHE
-            | Capabilities::KV_EVENTS
-            | Capabilities::EXACT
-            | Capabilities::PAUSE,
+        capabilities: CAPABILITIES,
         context_length: small(core.context_length()),
         vocabulary_size: small(shape.vocabulary),
         block_size: core.block_size(),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use forebay_batch_scheduler::{
     Batch, Finish, NewSequence, Rejection, Sampled, Scheduler, SchedulerConfig, SequenceId,
 };
-use forebay_engine::{Error, ErrorClass, FinishReason, GenerateOutput, GenerateRequest, Load};
+use forebay_engine::{
+    Capabilities, Error, ErrorClass, FinishReason, GenerateOutput, GenerateRequest, Load,
+};
 use forebay_kv_block_manager::{BlockPool, GroupStats, PoolConfig};
 use forebay_protocols::worker::PromptUsage;
 use forebay_tokens::{
@@ -27,6 +29,15 @@ use crate::sampling::{Sampler, SamplingError, SamplingParams, TokenHistory, Toke
 use checked_request::{CheckedRequest, Limits, StopRules};
 
 pub use blocks::KvBlock;
+
+/// What the engine can do; its requests are held to it.
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::GENERATE
+    .union(Capabilities::LOGPROBS)
+    .union(Capabilities::LOGIT_SHAPING)
+    .union(Capabilities::PREFIX_CACHE)
+    .union(Capabilities::KV_EVENTS)
+    .union(Capabilities::EXACT)
+    .union(Capabilities::PAUSE);
 
 /// Llama models have one.
 const GROUP: CacheGroup = CacheGroup(0);
@@ -373,6 +384,7 @@ impl EngineCore {
             report.outputs.push((progress.id, Ok(output)));
         }
     }
+
     /// Ends a choice from outside, and gives its last output; `None` if there is no such choice.
     pub fn abort(&mut self, id: SequenceId) -> Option<GenerateOutput> {
         self.scheduler.abort(id);

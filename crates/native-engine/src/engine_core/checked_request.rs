@@ -3,6 +3,7 @@ use forebay_protocols::worker::{GenerateRequest, OutputOptions, StopConditions};
 use forebay_protocols::{Error, ErrorClass};
 use forebay_tokens::{BlockSize, RequestId, TokenId};
 
+use super::CAPABILITIES;
 use crate::sampling::{MAX_LOGPROBS, SamplingParams};
 
 /// What requests are checked against.
@@ -86,15 +87,7 @@ impl CheckedRequest {
     pub(super) fn check(request: GenerateRequest, limits: &Limits) -> Result<Self, Error> {
         let id = RequestId::new(&request.request_id)
             .map_err(|error| Error::invalid("request_id", error))?;
-        if !request.lora.is_empty() {
-            return Err(Error::unsupported("lora", "this engine has no adapters"));
-        }
-        if !request.features.is_empty() {
-            return Err(Error::unsupported(
-                "features",
-                "this engine reads text only",
-            ));
-        }
+        CAPABILITIES.check(&request)?;
         let (prompt, emitted) = (request.prompt_token_ids, request.emitted_token_ids);
         if prompt.is_empty() {
             return Err(Error::invalid("prompt_token_ids", "must not be empty"));
