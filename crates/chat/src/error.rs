@@ -68,6 +68,17 @@ pub enum TokenizerError {
     /// The tokenizer's definition is not valid.
     #[error("invalid tokenizer definition")]
     Definition(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A text has more tokens than the caller takes.
+    #[error(
+        "the text has at least {at_least_tokens} tokens, more than the limit of {limit_tokens}"
+    )]
+    TooLong {
+        /// The most tokens that were allowed.
+        limit_tokens: usize,
+        /// A lower bound of the tokens the text has, greater than the limit; the text was not
+        /// tokenized any further.
+        at_least_tokens: usize,
+    },
     /// A text could not be tokenized.
     #[error("text cannot be tokenized")]
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -118,8 +129,16 @@ impl From<TemplateError> for Error {
 }
 
 impl From<TokenizerError> for Error {
-    /// A fault of the model's files or of Forebay's own: the client learns only that there is one.
+    /// [`TooLong`](TokenizerError::TooLong) is the request's fault and told as it is. Every other is
+    /// a fault of the model's files or of Forebay's own: the client learns only that there is one.
     fn from(error: TokenizerError) -> Self {
+        if let TokenizerError::TooLong { .. } = error {
+            return Self::new(
+                ErrorClass::InvalidRequest,
+                "context_length_exceeded",
+                error.to_string(),
+            );
+        }
         Self::new(
             ErrorClass::Internal,
             "tokenizer_failed",

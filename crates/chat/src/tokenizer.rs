@@ -139,6 +139,36 @@ impl Tokenizer {
         Ok(out)
     }
 
+    /// Token ids of `text`, as [`encode`](Self::encode) gives them, if they are at most `max_tokens`.
+    ///
+    /// A text that is far too long is refused by its length in bytes, without being tokenized.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TooLong`] when there are more, and what `encode` fails with.
+    pub fn encode_within(
+        &self,
+        text: &str,
+        add_special: bool,
+        max_tokens: usize,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
+        let too_long = |at_least_tokens| TokenizerError::TooLong {
+            limit_tokens: max_tokens,
+            at_least_tokens,
+        };
+        // A normalizer may shorten a text by any factor.
+        if self.0.concatenative && self.0.model.get_normalizer().is_none() {
+            let at_least = self.0.token_bytes.fewest_tokens(text.len());
+            if at_least > max_tokens {
+                return Err(too_long(at_least));
+            }
+        }
+        let ids = self.encode(text, add_special)?;
+        if ids.len() > max_tokens {
+            return Err(too_long(ids.len()));
+        }
+        Ok(ids)
+    }
+
     /// Text of `ids`; ids outside the vocabulary have none, and invalid UTF-8 becomes U+FFFD.
     ///
     /// `skip_special` leaves special tokens out.

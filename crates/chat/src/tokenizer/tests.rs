@@ -190,3 +190,26 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&bytes), tokenizer.decode(&ids, skip).unwrap());
     }
 }
+
+#[test]
+fn a_text_beyond_the_limit_is_refused() {
+    let tokenizer = Tokenizer::bytes();
+    assert_eq!(
+        tokenizer.encode_within("abc", false, 3).unwrap(),
+        [97, 98, 99]
+    );
+    let error = tokenizer.encode_within("abcd", false, 3).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the text has at least 4 tokens, more than the limit of 3"
+    );
+    // The longest token, `<|endoftext|>`, has 13 bytes.
+    let error = tokenizer.encode_within(&"a".repeat(13_000_000), false, 100);
+    assert!(matches!(
+        error,
+        Err(TokenizerError::TooLong {
+            limit_tokens: 100,
+            at_least_tokens: 1_000_000
+        })
+    ));
+}

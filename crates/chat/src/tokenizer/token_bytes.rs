@@ -11,6 +11,8 @@ pub(super) struct TokenBytes {
     /// Where each token's bytes end.
     ends: Box<[u32]>,
     special: Box<[bool]>,
+    /// Bytes of the longest token.
+    longest: usize,
 }
 
 impl TokenBytes {
@@ -24,6 +26,7 @@ impl TokenBytes {
         let mut data = Vec::new();
         let mut ends = Vec::with_capacity(size as usize);
         let mut special = Vec::with_capacity(size as usize);
+        let mut longest = 0;
         for id in 0..size {
             let token = vocabulary
                 .simple_id_to_token(id)
@@ -34,7 +37,9 @@ impl TokenBytes {
                     .is_some_and(|token| vocabulary.is_special_token(token)),
             );
             if let Some(token) = token {
+                let start = data.len();
                 append(&token, model.get_decoder(), &mut data);
+                longest = longest.max(data.len() - start);
             }
             ends.push(u32::try_from(data.len()).expect("a vocabulary's text is far below 4 GiB"));
         }
@@ -42,6 +47,7 @@ impl TokenBytes {
             data: data.into(),
             ends: ends.into(),
             special: special.into(),
+            longest,
         }
     }
 
@@ -52,6 +58,11 @@ impl TokenBytes {
         };
         let start = id.checked_sub(1).map_or(0, |previous| self.ends[previous]);
         &self.data[start as usize..end as usize]
+    }
+
+    /// The fewest tokens that a text of so many bytes can have.
+    pub(super) fn fewest_tokens(&self, text_bytes: usize) -> usize {
+        text_bytes.div_ceil(self.longest.max(1))
     }
 
     pub(super) fn is_special(&self, id: TokenId) -> bool {
