@@ -76,6 +76,7 @@ fn fields_arrive_where_the_engine_reads_them() {
 #[test]
 fn what_is_out_of_range_is_refused_by_name() {
     let long_stop = vec!["x"; Generation::MAX_STOP_STRINGS + 1];
+    let many_notes: serde_json::Map<_, _> = (0..17).map(|n| (n.to_string(), json!(""))).collect();
     let cases = [
         ("n", json!({"n": 0})),
         ("n", json!({"n": 129})),
@@ -106,6 +107,10 @@ fn what_is_out_of_range_is_refused_by_name() {
             json!({"top_logprobs": 21, "logprobs": true}),
         ),
         ("cache_salt", json!({"cache_salt": "x".repeat(257)})),
+        ("metadata", json!({"metadata": many_notes})),
+        ("metadata", json!({"metadata": {"": "x"}})),
+        ("metadata", json!({"metadata": {"k".repeat(65): "x"}})),
+        ("metadata", json!({"metadata": {"k": "x".repeat(513)}})),
         ("messages", json!({"messages": []})),
         (
             "messages[0].role",
@@ -133,6 +138,24 @@ fn what_is_out_of_range_is_refused_by_name() {
         .generation()
         .unwrap_err();
     assert_eq!(error.param.as_deref(), Some("logprobs"));
+    let error = completion(&json!({"echo": true, "logprobs": 0}))
+        .generation()
+        .unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("echo"));
+    assert_eq!(error.class, ErrorClass::Unsupported);
+}
+
+#[test]
+fn metadata_has_texts_of_any_script_up_to_its_limits() {
+    let notes: serde_json::Map<_, _> = (0..16)
+        .map(|n| (format!("{n:é>64}"), json!("é".repeat(512))))
+        .collect();
+    chat(&json!({"metadata": notes, "user": "u"}))
+        .generation()
+        .unwrap();
+    let body = json!({"model": "m", "prompt": "x", "metadata": {"k": 7}});
+    let error = parse::<CompletionRequest>(body.to_string().as_bytes()).unwrap_err();
+    assert!(error.param.unwrap().starts_with("metadata"));
 }
 
 #[test]

@@ -16,6 +16,9 @@ generation_request! {
         /// 20.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub logprobs: Option<u32>,
+        /// Begin each choice's text with its prompt; not together with `logprobs`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub echo: Option<bool>,
     }
 }
 
@@ -36,6 +39,13 @@ impl CompletionRequest {
             return Err(Error::invalid(
                 "logprobs",
                 format!("must be 0 to {most}, not {top}"),
+            ));
+        }
+        if self.echo == Some(true) && self.logprobs.is_some() {
+            // The prompt's own log probabilities would be a part of the answer.
+            return Err(Error::unsupported(
+                "echo",
+                "is not supported together with logprobs",
             ));
         }
         let max_tokens = self.max_tokens.unwrap_or_else(|| {

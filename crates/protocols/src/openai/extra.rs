@@ -27,7 +27,6 @@ const UNIMPLEMENTED: &[(&str, Neutral)] = &[
     ("guided_grammar", NEVER),
     ("guided_json", NEVER),
     ("guided_regex", NEVER),
-    ("metadata", ANY),
     ("modalities", |value| *value == serde_json::json!(["text"])),
     ("parallel_tool_calls", ANY),
     ("prediction", NEVER),
@@ -45,7 +44,6 @@ const UNIMPLEMENTED: &[(&str, Neutral)] = &[
     ("tool_choice", |value| value == "none" || value == "auto"),
     ("tools", NOTHING),
     ("use_beam_search", NOTHING),
-    ("user", ANY),
     ("verbosity", |value| value == "medium"),
     ("web_search_options", NEVER),
 ];

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, worker};
@@ -67,6 +69,12 @@ impl Generation {
     pub const MAX_TOP_LOGPROBS: u32 = 20;
     /// The longest cache salt, in bytes.
     pub const MAX_CACHE_SALT_BYTES: usize = 256;
+    /// The most entries of a request's metadata.
+    pub const MAX_METADATA: usize = 16;
+    /// The longest key of the metadata, in characters.
+    pub const MAX_METADATA_KEY_CHARS: usize = 64;
+    /// The longest value of the metadata, in characters.
+    pub const MAX_METADATA_VALUE_CHARS: usize = 512;
 }
 
 /// Adds to a request type the fields that chat and text completions share, and reads them.
@@ -147,6 +155,13 @@ macro_rules! generation_request {
             /// Lower goes first; default 0.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub priority: Option<i32>,
+            /// The client's own notes: up to 16, with keys of 1 to 64 and values of up to 512
+            /// characters. Checked, and not kept.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub metadata: Option<std::collections::BTreeMap<String, String>>,
+            /// Whom the client acts for. Changes nothing.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub user: Option<String>,
             /// The fields that are none of the above, as they came.
             #[serde(flatten)]
             pub extra: serde_json::Map<String, serde_json::Value>,
@@ -158,7 +173,7 @@ macro_rules! generation_request {
                 "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
                 "seed", "stop", "stop_token_ids", "min_tokens", "ignore_eos",
                 "include_stop_str_in_output", "skip_special_tokens", "logit_bias", "stream",
-                "stream_options", "cache_salt", "priority",
+                "stream_options", "cache_salt", "priority", "metadata", "user",
             ];
 
             /// Checks the shared fields; `max_tokens` and `top_logprobs` come from the fields that
@@ -191,6 +206,7 @@ macro_rules! generation_request {
                     stream_options: self.stream_options.as_ref(),
                     cache_salt: self.cache_salt.as_deref(),
                     priority: self.priority,
+                    metadata: self.metadata.as_ref(),
                     top_logprobs,
                 }
                 .check()
@@ -218,11 +234,12 @@ pub(super) struct Fields<'a> {
     pub(super) ignore_eos: Option<bool>,
     pub(super) include_stop_str_in_output: Option<bool>,
     pub(super) skip_special_tokens: Option<bool>,
-    pub(super) logit_bias: Option<&'a std::collections::BTreeMap<String, f32>>,
+    pub(super) logit_bias: Option<&'a BTreeMap<String, f32>>,
     pub(super) stream: Option<bool>,
     pub(super) stream_options: Option<&'a StreamOptions>,
     pub(super) cache_salt: Option<&'a str>,
     pub(super) priority: Option<i32>,
+    pub(super) metadata: Option<&'a BTreeMap<String, String>>,
     pub(super) top_logprobs: Option<u32>,
 }
 
@@ -269,6 +286,7 @@ impl Fields<'_> {
                 format!("must have at most {most} bytes"),
             ));
         }
+        self.check_metadata()?;
         let seed = self.seed.map(i64::cast_unsigned);
         Ok(Generation {
             stop_strings: self.stop_strings()?,
@@ -294,6 +312,31 @@ impl Fields<'_> {
             cache_salt: cache_salt.to_owned(),
             priority: self.priority.unwrap_or(0),
         })
+    }
+
+    fn check_metadata(&self) -> Result<(), Error> {
+        let invalid = |message| Err(Error::invalid("metadata", message));
+        let Some(metadata) = self.metadata else {
+            return Ok(());
+        };
+        let (most, longest_key, longest_value) = (
+            Generation::MAX_METADATA,
+            Generation::MAX_METADATA_KEY_CHARS,
+            Generation::MAX_METADATA_VALUE_CHARS,
+        );
+        if metadata.len() > most {
+            return invalid(format!("has more than {most} entries"));
+        }
+        let key_fits = |key: &String| (1..=longest_key).contains(&key.chars().count());
+        if !metadata.keys().all(key_fits) {
+            return invalid(format!("a key must have 1 to {longest_key} characters"));
+        }
+        match (metadata.values()).all(|value| value.chars().count() <= longest_value) {
+            true => Ok(()),
+            false => invalid(format!(
+                "a value must have at most {longest_value} characters"
+            )),
+        }
     }
 
     fn sampling(&self, seed: Option<u64>) -> Result<worker::SamplingParams, Error> {
