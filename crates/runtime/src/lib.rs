@@ -3,10 +3,17 @@
 
 mod cause;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
+mod discovery;
+mod event_plane;
 mod health;
 mod metrics;
+mod names;
 mod outcome;
+mod planes;
+mod request_plane;
 mod scope;
 mod shutdown;
 mod signal;
@@ -15,8 +22,16 @@ mod tasks;
 pub use cause::CancelCause;
 pub use config::ShutdownConfig;
 pub use context::Context;
+pub use discovery::{Discovery, Instance, InstanceEvent, MemoryDiscovery, Registration, Watch};
+pub use event_plane::{Event, EventPlane, EventStream, InProcessEvents, Lagged, Publisher, Stamp};
 pub use health::{Condition, ConditionReport, Health, HealthReport};
+pub use names::{EndpointId, InvalidName, Topic};
 pub use outcome::{Outcome, TaskEnd};
+pub use planes::{PlaneError, Planes};
+pub use request_plane::{
+    InProcessPlane, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
+    server_stopped, unreachable,
+};
 pub use scope::{CancelScope, KillGuard};
 pub use shutdown::{Shutdown, ShutdownCause, ShutdownReport};
 pub use signal::{Signal, signals};

@@ -1,0 +1,111 @@
+//! Requests and their answers.
+
+mod in_process;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_protocols::{Error, ErrorClass};
+use forebay_tokens::WorkerId;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+pub use in_process::InProcessPlane;
+
+use crate::names::EndpointId;
+use crate::planes::PlaneError;
+
+/// The frames of an answer. It ends with the answer, or after an error.
+pub type ResponseStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// What a client sends on one stream.
+pub struct StreamRequest {
+    /// The first frame; it opens the stream.
+    pub first: Bytes,
+    /// What comes after it; its end is the client's half close. It is polled only as far as the
+    /// server takes frames, so it may make them late.
+    pub rest: BoxStream<'static, Bytes>,
+}
+
+impl StreamRequest {
+    /// A request of one frame.
+    pub fn of(frame: Bytes) -> Self {
+        Self {
+            first: frame,
+            rest: stream::empty().boxed(),
+        }
+    }
+}
+
+impl fmt::Debug for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRequest")
+            .field("first", &self.first)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers the streams that clients open.
+pub trait StreamHandler: Send + Sync + 'static {
+    /// Begins an answer. It does no work that takes long: that belongs into the stream.
+    ///
+    /// The stream is polled only as far as the client takes frames. It is dropped when the client
+    /// goes away, and that is all a handler learns of it: what it works on must end with it.
+    fn handle(&self, request: StreamRequest) -> ResponseStream;
+}
+
+/// Carries streams of frames between clients and the workers that serve them.
+///
+/// Frames arrive in order and once, both ways. Each stream has its own credit: a slow consumer
+/// holds up its own producer and nobody else's. A frame may be empty; how large it may be is the
+/// plane's to say, and at least 64 MiB.
+///
+/// Every implementation is held to its suite in `conformance` (a feature of this crate).
+pub trait RequestPlane: Send + Sync + 'static {
+    /// Serves an endpoint as a worker; the plane decides under which address.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaneError::InUse`], if this worker serves the endpoint already.
+    fn serve(
+        &self,
+        endpoint: &EndpointId,
+        worker: WorkerId,
+        handler: Arc<dyn StreamHandler>,
+    ) -> BoxFuture<'_, Result<Box<dyn Served>, PlaneError>>;
+
+    /// Opens a stream. What goes wrong is the answer's error: `Unavailable` if nobody serves the
+    /// address or the server goes away (see [`unreachable`] and [`server_stopped`]), or whatever
+    /// the handler says, with its class, reason and field.
+    ///
+    /// Nothing is promised to be sent before the answer is polled. Dropping the answer ends the
+    /// stream on both sides.
+    fn open(&self, address: &str, request: StreamRequest) -> ResponseStream;
+}
+
+/// An endpoint that is served. Dropping it stops that: streams that still run end with
+/// [`server_stopped`], and nobody can open any more.
+pub trait Served: Send + Sync + 'static {
+    /// Where clients find it: for [`RequestPlane::open`], and
+    /// [`Instance::address`](crate::Instance::address).
+    fn address(&self) -> &str;
+
+    /// Refuses new streams from now on with [`server_stopped`], and waits until those that run
+    /// have ended. New streams stay refused if the future is dropped.
+    fn drain(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Nobody serves the address: `Unavailable` with reason `worker_unreachable`.
+pub fn unreachable(address: &str) -> Error {
+    let message = "the worker cannot be reached";
+    Error::new(ErrorClass::Unavailable, "worker_unreachable", message)
+        .with_diagnostic(format!("nothing is served at {address}"))
+}
+
+/// The server stops: `Unavailable` with reason `worker_stopped`.
+pub fn server_stopped(address: &str) -> Error {
+    let message = "the worker is stopping";
+    Error::new(ErrorClass::Unavailable, "worker_stopped", message)
+        .with_diagnostic(format!("{address} stops"))
+}
