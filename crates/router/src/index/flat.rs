@@ -1,0 +1,241 @@
+use forebay_tokens::{CacheGroup, KvEvent, RoutingHash, Tier};
+
+use super::places::{Place, Places};
+use super::shard::{Shard, Stored};
+use super::{Match, Overlap, PrefixIndex};
+use crate::WorkerRank;
+
+/// A [`PrefixIndex`] in one process's memory: a hash table from routing hash to owners.
+///
+/// A routing hash names a block and everything before it, so no tree is needed: a prefix is found
+/// by looking up one hash after another, and a parent is known by its child's hash. Looking up is
+/// a few nanoseconds a block and owner.
+///
+/// **Memory.** About 20 to 40 bytes for a block on one worker, less for each where several have
+/// it; at most the bound it was made with, and given back as blocks go. At the bound a block that
+/// is not yet known is dropped and counted; blocks that are known stay.
+///
+/// **Pauses.** The table is many small ones, so that none takes long to grow. Clearing a tier and
+/// removing a worker take no time at all: their entries are void at once, and swept as further
+/// events are applied, one small table with each.
+#[derive(Debug)]
+pub struct FlatIndex {
+    shards: Vec<Shard>,
+    places: Places,
+    sweep: Sweep,
+    /// What the shards take.
+    shards_bytes: usize,
+    max_bytes: usize,
+    dropped_blocks: u64,
+}
+
+/// At a hundred million blocks, a shard has 400,000.
+const SHARDS: usize = 256;
+
+/// Which retired places still have entries.
+#[derive(Debug, Default)]
+struct Sweep {
+    /// The shard to sweep next.
+    shard: usize,
+    /// Places that were retired before shard 0 was swept; none: nothing is to be swept.
+    current: Vec<Place>,
+    /// Places that were retired since: they need another round.
+    next: Vec<Place>,
+}
+
+impl FlatIndex {
+    /// An empty index that takes at most `max_bytes` (but some 20 kB in any case).
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            shards: std::iter::repeat_with(Shard::default)
+                .take(SHARDS)
+                .collect(),
+            places: Places::default(),
+            sweep: Sweep::default(),
+            shards_bytes: 0,
+            max_bytes,
+            dropped_blocks: 0,
+        }
+    }
+
+    pub(crate) fn store(&mut self, at: WorkerRank, tier: Tier, blocks: &[RoutingHash]) {
+        let place = self.places.open(at, tier);
+        let overhead = self.overhead_bytes();
+        for &hash in blocks {
+            let number = shard_of(hash);
+            let mut stored = self.store_in(number, hash, place, overhead);
+            if stored == Stored::Full && !self.sweep.current.is_empty() {
+                self.sweep_shard(number);
+                stored = self.store_in(number, hash, place, overhead);
+            }
+            match stored {
+                Stored::New => self.places.added(place),
+                Stored::Again => {}
+                Stored::Full => self.dropped_blocks += 1,
+            }
+        }
+    }
+
+    fn store_in(&mut self, shard: usize, hash: RoutingHash, at: Place, overhead: usize) -> Stored {
+        let room = self.max_bytes.saturating_sub(self.shards_bytes + overhead);
+        let shard = &mut self.shards[shard];
+        let before = shard.bytes();
+        let stored = shard.store(hash, at, room);
+        self.shards_bytes = self.shards_bytes - before + shard.bytes();
+        stored
+    }
+
+    pub(crate) fn unstore(&mut self, at: WorkerRank, tier: Tier, blocks: &[RoutingHash]) {
+        let Some(place) = self.places.get(at, tier) else {
+            return;
+        };
+        for &hash in blocks {
+            let shard = &mut self.shards[shard_of(hash)];
+            let before = shard.bytes();
+            if shard.remove(hash, place) {
+                self.places.lost(place);
+                self.shards_bytes = self.shards_bytes - before + shard.bytes();
+            }
+        }
+    }
+
+    fn clear(&mut self, at: WorkerRank, tier: Tier) {
+        if let Some(place) = self.places.retire(at, tier) {
+            match self.sweep.current.is_empty() {
+                true => self.sweep.current.push(place),
+                false => self.sweep.next.push(place),
+            }
+        }
+    }
+
+    /// Sweeps the next shard, if there is anything to sweep.
+    fn sweep_next(&mut self) {
+        if self.sweep.current.is_empty() {
+            return;
+        }
+        if self.places.live_blocks() == 0 {
+            self.shards.fill_with(Shard::default);
+            self.shards_bytes = 0;
+            self.sweep.shard = SHARDS;
+        } else {
+            self.sweep_shard(self.sweep.shard);
+            self.sweep.shard += 1;
+        }
+        if self.sweep.shard == SHARDS {
+            for place in self.sweep.current.drain(..) {
+                self.places.reuse(place);
+            }
+            std::mem::swap(&mut self.sweep.current, &mut self.sweep.next);
+            self.sweep.shard = 0;
+        }
+    }
+
+    fn sweep_shard(&mut self, number: usize) {
+        let shard = &mut self.shards[number];
+        let before = shard.bytes();
+        shard.sweep(&self.places);
+        self.shards_bytes = self.shards_bytes - before + shard.bytes();
+    }
+
+    fn overhead_bytes(&self) -> usize {
+        SHARDS * size_of::<Shard>() + self.places.bytes()
+    }
+}
+
+impl PrefixIndex for FlatIndex {
+    fn apply(&mut self, at: WorkerRank, event: &KvEvent) {
+        self.sweep_next();
+        match event {
+            KvEvent::Stored {
+                tier,
+                group: CacheGroup(0),
+                parent: _,
+                blocks,
+            } => self.store(at, *tier, blocks),
+            KvEvent::Removed {
+                tier,
+                group: CacheGroup(0),
+                blocks,
+            } => self.unstore(at, *tier, blocks),
+            KvEvent::Cleared { tier } => self.clear(at, *tier),
+            KvEvent::Stored { .. } | KvEvent::Removed { .. } => {}
+        }
+    }
+
+    fn remove(&mut self, at: WorkerRank) {
+        for tier in [Tier::G1, Tier::G2, Tier::G3, Tier::G4] {
+            self.clear(at, tier);
+        }
+        self.places.close(at);
+        self.sweep_next();
+    }
+
+    fn matches(&self, chain: &[RoutingHash]) -> Vec<Match> {
+        let owners = |hash: RoutingHash| self.shards[shard_of(hash)].owners(hash);
+        let mut found: Vec<Match> = Vec::new();
+        let Some((&first, rest)) = chain.split_first() else {
+            return found;
+        };
+        let first_owners = owners(first);
+        if first_owners.is_empty() {
+            return found;
+        }
+
+        // Who has not the first block has no prefix. A rank's owners come nearest tier first, and
+        // the others do not count any more.
+        const NONE: u32 = u32::MAX;
+        let mut by_slot = vec![NONE; self.places.slots()];
+        for owner in first_owners {
+            let Some(slot) = self.places.slot(owner.place) else {
+                continue;
+            };
+            let position = &mut by_slot[slot as usize];
+            if *position == NONE {
+                *position = found.len() as u32;
+                found.push(Match {
+                    at: self.places.rank(slot),
+                    overlap: Overlap::in_tier(owner.place.tier(), 1),
+                });
+            }
+        }
+        for (length, &hash) in (1..).zip(rest) {
+            let mut anyone = false;
+            for owner in owners(hash) {
+                let Some(slot) = self.places.slot(owner.place) else {
+                    continue;
+                };
+                let Some(found) = found.get_mut(by_slot[slot as usize] as usize) else {
+                    continue;
+                };
+                if found.overlap.blocks() == length {
+                    found.overlap.add(owner.place.tier(), 1);
+                    anyone = true;
+                }
+            }
+            if !anyone {
+                break;
+            }
+        }
+        found
+    }
+
+    fn len(&self) -> usize {
+        self.places.live_blocks()
+    }
+
+    fn blocks_at(&self, at: WorkerRank) -> usize {
+        self.places.blocks_at(at)
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.shards_bytes + self.overhead_bytes()
+    }
+
+    fn dropped_blocks(&self) -> u64 {
+        self.dropped_blocks
+    }
+}
+
+fn shard_of(hash: RoutingHash) -> usize {
+    (hash.0 >> 56) as usize
+}

@@ -1,0 +1,257 @@
+use std::num::NonZeroU32;
+
+use forebay_tokens::RoutingHash;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use rustc_hash::FxBuildHasher;
+
+use super::places::{Place, Places};
+
+/// A part of the index: who has a block, by hash.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    map: Map,
+    /// The owners of blocks that have several.
+    lists: Vec<List>,
+    /// What the lists' owners take.
+    owners_bytes: usize,
+}
+
+type Map = HashMap<RoutingHash, Owners, FxBuildHasher>;
+
+/// Most blocks have one owner, which stands in the entry.
+#[derive(Clone, Copy, Debug)]
+enum Owners {
+    One(Owner),
+    /// The number of a list of two or more.
+    Many(u32),
+}
+
+/// How often a place has a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) place: Place,
+    count: NonZeroU32,
+}
+
+const _: () = assert!(size_of::<Owners>() == 8, "an entry has 16 bytes");
+
+/// The owners of one block, nearest tier first.
+#[derive(Debug)]
+struct List {
+    hash: RoutingHash,
+    owners: Vec<Owner>,
+}
+
+/// What became of a block that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    New,
+    Again,
+    /// It needs more memory than there is.
+    Full,
+}
+
+/// An entry, and its byte of the map's own.
+const ENTRY_BYTES: usize = size_of::<(RoutingHash, Owners)>() + 1;
+/// The smallest map.
+const LEAST_MAP_BYTES: usize = 16 * ENTRY_BYTES;
+
+impl Shard {
+    /// One more of a block at a place, if that takes at most `room` bytes more.
+    pub(super) fn store(&mut self, hash: RoutingHash, place: Place, room: usize) -> Stored {
+        let map_growth = self.map_growth();
+        let owner = Owner {
+            place,
+            count: NonZeroU32::MIN,
+        };
+        let mut entry = match self.map.entry(hash) {
+            Entry::Vacant(_) if map_growth > room => return Stored::Full,
+            Entry::Vacant(entry) => {
+                entry.insert(Owners::One(owner));
+                return Stored::New;
+            }
+            Entry::Occupied(entry) => entry,
+        };
+        match entry.get_mut() {
+            Owners::One(only) if only.place == place => {
+                only.count = only.count.saturating_add(1);
+                Stored::Again
+            }
+            Owners::One(only) => {
+                let owners_bytes = 2 * size_of::<Owner>();
+                if growth(&self.lists) + owners_bytes > room {
+                    return Stored::Full;
+                }
+                let mut owners = Vec::with_capacity(2);
+                owners.extend([*only, owner]);
+                owners.sort_by_key(|owner| owner.place.tier());
+                let number = u32::try_from(self.lists.len()).expect("blocks are fewer");
+                grow(&mut self.lists);
+                self.lists.push(List { hash, owners });
+                self.owners_bytes += owners_bytes;
+                entry.insert(Owners::Many(number));
+                Stored::New
+            }
+            Owners::Many(number) => {
+                let owners = &mut self.lists[*number as usize].owners;
+                if let Some(owner) = owners.iter_mut().find(|owner| owner.place == place) {
+                    owner.count = owner.count.saturating_add(1);
+                    return Stored::Again;
+                }
+                let more_bytes = growth(owners);
+                if more_bytes > room {
+                    return Stored::Full;
+                }
+                grow(owners);
+                let at = owners.partition_point(|other| other.place.tier() <= place.tier());
+                owners.insert(at, owner);
+                self.owners_bytes += more_bytes;
+                Stored::New
+            }
+        }
+    }
+
+    /// One less of a block at a place; whether it was the last.
+    pub(super) fn remove(&mut self, hash: RoutingHash, place: Place) -> bool {
+        let Entry::Occupied(mut entry) = self.map.entry(hash) else {
+            return false;
+        };
+        match entry.get_mut() {
+            Owners::One(only) => {
+                if only.place != place || !only.is_last() {
+                    return false;
+                }
+                entry.remove();
+                self.shrink_map();
+            }
+            Owners::Many(number) => {
+                let number = *number;
+                let owners = &mut self.lists[number as usize].owners;
+                let Some(at) = owners.iter().position(|owner| owner.place == place) else {
+                    return false;
+                };
+                if !owners[at].is_last() {
+                    return false;
+                }
+                let before = owners.capacity();
+                owners.remove(at);
+                shrink(owners);
+                self.owners_bytes -= (before - owners.capacity()) * size_of::<Owner>();
+                if let [only] = owners[..] {
+                    entry.insert(Owners::One(only));
+                    self.drop_list(number);
+                }
+            }
+        }
+        true
+    }
+
+    /// Who has the block, nearest tier first; places that are retired may be among them.
+    pub(super) fn owners(&self, hash: RoutingHash) -> &[Owner] {
+        match self.map.get(&hash) {
+            None => &[],
+            Some(Owners::One(owner)) => std::slice::from_ref(owner),
+            Some(Owners::Many(number)) => &self.lists[*number as usize].owners,
+        }
+    }
+
+    /// Drops the entries of retired places.
+    pub(super) fn sweep(&mut self, places: &Places) {
+        // From the end, so that a list which fills a gap has been visited.
+        for number in (0..self.lists.len()).rev() {
+            let List { hash, owners } = &mut self.lists[number];
+            let hash = *hash;
+            let before = owners.capacity();
+            owners.retain(|owner| places.is_live(owner.place));
+            shrink(owners);
+            self.owners_bytes -= (before - owners.capacity()) * size_of::<Owner>();
+            match owners[..] {
+                [] => self.map.remove(&hash),
+                [only] => self.map.insert(hash, Owners::One(only)),
+                _ => continue,
+            };
+            self.drop_list(number as u32);
+        }
+        self.map.retain(|_, owners| match owners {
+            Owners::One(owner) => places.is_live(owner.place),
+            Owners::Many(_) => true,
+        });
+        self.shrink_map();
+    }
+
+    /// The memory it takes beside itself.
+    pub(super) fn bytes(&self) -> usize {
+        self.map.allocation_size() + self.lists.capacity() * size_of::<List>() + self.owners_bytes
+    }
+
+    fn drop_list(&mut self, number: u32) {
+        let list = self.lists.swap_remove(number as usize);
+        self.owners_bytes -= list.owners.capacity() * size_of::<Owner>();
+        if let Some(moved) = self.lists.get(number as usize) {
+            self.map.insert(moved.hash, Owners::Many(number));
+        }
+        shrink(&mut self.lists);
+    }
+
+    /// How many bytes the next new entry takes: none, or what the map takes now, as it doubles.
+    fn map_growth(&self) -> usize {
+        let has_room = self.map.len() < self.map.capacity();
+        // Deleted entries take room until the map is made anew; at under half of what it can
+        // hold, that is done in place.
+        let has_room = has_room || self.map.len() < self.map_holds() / 2;
+        match self.map.allocation_size() {
+            _ if has_room => 0,
+            0 => LEAST_MAP_BYTES,
+            bytes => bytes,
+        }
+    }
+
+    /// How many entries the map's memory can hold.
+    fn map_holds(&self) -> usize {
+        self.map.allocation_size() / ENTRY_BYTES / 8 * 7
+    }
+
+    fn shrink_map(&mut self) {
+        let len = self.map.len();
+        if len == 0 {
+            self.map = Map::default();
+        } else if len < self.map_holds() / 4 {
+            self.map.shrink_to(len * 2);
+        }
+    }
+}
+
+impl Owner {
+    /// Counts one off; whether none is left.
+    fn is_last(&mut self) -> bool {
+        match NonZeroU32::new(self.count.get() - 1) {
+            Some(count) => {
+                self.count = count;
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+/// How many bytes `list` takes more for one more item.
+fn growth<T>(list: &Vec<T>) -> usize {
+    match list.len() == list.capacity() {
+        true => list.capacity().max(2) * size_of::<T>(),
+        false => 0,
+    }
+}
+
+/// Takes these bytes.
+fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.capacity().max(2));
+    }
+}
+
+fn shrink<T>(list: &mut Vec<T>) {
+    if list.len() < list.capacity() / 4 {
+        list.shrink_to(list.len() * 2);
+    }
+}

@@ -1,0 +1,23 @@
+use serde::{Deserialize, Serialize};
+
+/// How a worker is chosen among those that are eligible. Ties are drawn, each with the same
+/// chance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Mode {
+    /// One after the other, in the order of their ids.
+    RoundRobin,
+    /// Any, each with the same chance.
+    Random,
+    /// Of two that are drawn, the one with fewer requests.
+    PowerOfTwo,
+    /// The one with the fewest requests; among these, with the fewest tokens to prefill, then
+    /// with the fewest blocks in use.
+    LeastLoaded,
+    /// The one the request names.
+    Direct,
+    /// The one with the least [`Cost`](crate::Cost), for what it has cached and what it has to do.
+    #[default]
+    Kv,
+}
