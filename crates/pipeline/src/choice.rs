@@ -51,6 +51,8 @@ pub(crate) struct Choice {
     pub(crate) last_token_at: Option<Duration>,
     /// Of the first attempt that began: later ones may find what that one left behind.
     pub(crate) cached_tokens: Option<u32>,
+    /// The soonest time at which any engine that failed it would be tried again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// What a choice expects of its outputs.
@@ -81,7 +83,12 @@ impl Choice {
             last_output_tokens: 0,
             last_token_at: None,
             cached_tokens: None,
+            retry_after: None,
         }
+    }
+
+    pub(crate) fn heard_retry_after(&mut self, after: Option<Duration>) {
+        self.retry_after = [self.retry_after, after].into_iter().flatten().min();
     }
 
     pub(crate) fn finish(&self) -> Option<Finish> {

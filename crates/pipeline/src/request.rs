@@ -60,9 +60,9 @@ pub struct Step {
 
 /// One client's request: what it has emitted, what runs for it and how it ends.
 ///
-/// Inputs are [`output`](Self::output), [`failed`](Self::failed), [`ended`](Self::ended),
-/// [`stop_string`](Self::stop_string) and [`cancel`](Self::cancel), in any order; after each,
-/// [`next_command`](Self::next_command) says what to do, until it is `None`. Whatever the order:
+/// Inputs are [`output`](Self::output), [`failed`](Self::failed),
+/// [`unplaceable`](Self::unplaceable), [`ended`](Self::ended), [`stop_string`](Self::stop_string)
+/// and [`cancel`](Self::cancel), in any order; after each, [`next_command`](Self::next_command) says what to do, until it is `None`. Whatever the order:
 ///
 /// - tokens are emitted once each, in order, within the budget, and never after a choice's finish;
 /// - each attempt is dispatched once, and what is left of it at the end is aborted once;
@@ -161,6 +161,15 @@ impl Request {
     pub fn failed(&mut self, attempt: AttemptId, error: Error) {
         if self.is_running(attempt) {
             self.attempt_failed(attempt, error);
+        }
+    }
+
+    /// There is no engine for an attempt, and there will be none for another one: the request fails
+    /// with what the client should be told.
+    pub fn unplaceable(&mut self, attempt: AttemptId, error: Error) {
+        if self.is_running(attempt) {
+            self.choices[attempt.choice as usize].state = State::Waiting;
+            self.attempts_over(attempt.choice, error);
         }
     }
 
@@ -331,11 +340,23 @@ impl Request {
     fn attempt_failed(&mut self, attempt: AttemptId, error: Error) {
         let choice = &mut self.choices[attempt.choice as usize];
         choice.state = State::Waiting;
+        choice.heard_retry_after(error.retry_after);
         if choice.attempts < self.plan.max_attempts.get() && lies_in_the_engine(&error) {
             self.waiting.push_back(attempt.choice);
         } else {
-            self.fail(error);
+            self.attempts_over(attempt.choice, error);
         }
+    }
+
+    /// The choice cannot be finished. Of the engines that were too busy, the client is told the
+    /// soonest time that any of them named.
+    fn attempts_over(&mut self, choice: u32, mut error: Error) {
+        if lies_in_the_engine(&error) {
+            let choice = &mut self.choices[choice as usize];
+            choice.heard_retry_after(error.retry_after);
+            error.retry_after = choice.retry_after;
+        }
+        self.fail(error);
     }
 
     fn choice_finished(&mut self) {

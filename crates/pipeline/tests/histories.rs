@@ -51,6 +51,10 @@ enum Action {
         attempt: usize,
         retry: bool,
     },
+    /// There is no engine for the attempt.
+    Unplaceable {
+        attempt: usize,
+    },
     Ended {
         attempt: usize,
     },
@@ -125,6 +129,13 @@ impl World {
                 self.end(attempt, |request, id| {
                     request.failed(id, Error::new(class, "failed", "failed"));
                 })
+            }
+            Action::Unplaceable { attempt } => {
+                let possible = self.attempts.get(attempt).is_some_and(|a| !a.begun);
+                possible
+                    && self.end(attempt, |request, id| {
+                        request.unplaceable(id, Error::internal("no engine"));
+                    })
             }
             Action::Ended { attempt } => self.end(attempt, Request::ended),
         };
@@ -338,6 +349,7 @@ fn all_actions() -> Vec<Action> {
                 attempt,
                 retry: false,
             },
+            Action::Unplaceable { attempt },
             Action::Ended { attempt },
         ]);
     }
@@ -393,6 +405,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => attempt.clone().prop_map(|attempt| Action::Violation { attempt }),
         2 => (attempt.clone(), prop::bool::weighted(0.9))
             .prop_map(|(attempt, retry)| Action::Failed { attempt, retry }),
+        1 => attempt.clone().prop_map(|attempt| Action::Unplaceable { attempt }),
         1 => attempt.prop_map(|attempt| Action::Ended { attempt }),
     ]
 }

@@ -198,6 +198,32 @@ fn a_fault_of_the_request_is_not_tried_again() {
 }
 
 #[test]
+fn where_all_engines_are_busy_the_soonest_counts() {
+    let busy = |seconds| {
+        Error::new(ErrorClass::CapacityExhausted, "queue_full", "full")
+            .with_retry_after(Duration::from_secs(seconds))
+    };
+    let mut request = Request::new(plan(1, 4, 3), NOW).unwrap();
+    for seconds in [3, 1, 2] {
+        let Some(Command::Dispatch { attempt, .. }) = request.next_command() else {
+            panic!("no attempt");
+        };
+        request.failed(attempt, busy(seconds));
+    }
+    assert_eq!(failure(&request), &busy(1));
+
+    // The same where there are fewer engines than attempts.
+    let mut request = dispatched(plan(1, 4, 9));
+    request.failed(first(0), busy(1));
+    let Some(Command::Dispatch { attempt, .. }) = request.next_command() else {
+        panic!("no second attempt");
+    };
+    request.unplaceable(attempt, busy(5));
+    assert_eq!(failure(&request), &busy(1));
+    assert_eq!(request.next_command(), None);
+}
+
+#[test]
 fn a_stop_string_may_come_with_the_failure_of_its_attempt() {
     let mut request = dispatched(plan(1, 9, 2));
     request.output(first(0), opening(&[4], 0), NOW);
