@@ -1,19 +1,20 @@
 //! The engine without its thread: requests in, steps, outputs out.
 
 mod blocks;
-mod checked_request;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_batch_scheduler::{
-    Batch, Finish, NewSequence, Rejection, Sampled, Scheduler, SchedulerConfig, SequenceId,
+    Batch, Finish, NewSequence, Priority, Rejection, Sampled, Scheduler, SchedulerConfig,
+    SequenceId,
 };
 use forebay_engine::{
     Capabilities, Error, ErrorClass, FinishReason, GenerateOutput, GenerateRequest, Load,
 };
 use forebay_kv_block_manager::{BlockPool, GroupStats, PoolConfig};
 use forebay_protocols::worker::PromptUsage;
+use forebay_protocols::{CheckedRequest, RequestLimits, SamplingRules, StopRules};
 use forebay_tokens::{
     BlockChain, BlockSize, CacheGroup, ContentKey, ContentNamespace, KvEvent, RequestId,
     RoutingSeed, TokenId,
@@ -25,8 +26,7 @@ use crate::error::StartError;
 use crate::kv_memory::KvMemory;
 use crate::model::Model;
 use crate::runner::{Logits, LogitsWanted, Runner, RunnerOptions, SequenceStep};
-use crate::sampling::{Sampler, SamplingError, SamplingParams, TokenHistory, TokenRules};
-use checked_request::{CheckedRequest, Limits, StopRules};
+use crate::sampling::{Sampler, SamplingError, TokenHistory, TokenRules};
 
 pub use blocks::KvBlock;
 
@@ -88,7 +88,7 @@ pub struct EngineCore {
     scheduler: Scheduler,
     content_key: ContentKey,
     fingerprint: [u8; 32],
-    limits: Limits,
+    limits: RequestLimits,
     sampler: Sampler,
     logits: Logits,
     choices: FxHashMap<SequenceId, RunningChoice>,
@@ -101,7 +101,7 @@ pub struct EngineCore {
 struct RunningChoice {
     name: (RequestId, u32),
     prompt_tokens: usize,
-    sampling: SamplingParams,
+    sampling: SamplingRules,
     history: TokenHistory,
     stop: StopRules,
     logprobs: Option<usize>,
@@ -167,8 +167,8 @@ impl EngineCore {
             runner: Runner::new(model, memory, options)?,
             scheduler,
             content_key,
-            limits: Limits {
-                vocabulary: shape.vocabulary,
+            limits: RequestLimits {
+                vocabulary_size: shape.vocabulary,
                 context_length: shape.context_length,
                 kv_blocks: kv_blocks as usize,
                 block_size,
@@ -223,6 +223,7 @@ impl EngineCore {
     ///
     /// As [`Engine::generate`](forebay_engine::Engine::generate) before its stream.
     pub fn submit(&mut self, request: GenerateRequest) -> Result<SequenceId, Error> {
+        CAPABILITIES.check(&request)?;
         let request = CheckedRequest::check(request, &self.limits)?;
         if self.by_name.contains_key(&request.name) {
             let (id, choice) = &request.name;
@@ -255,7 +256,7 @@ impl EngineCore {
             prompt: request.prompt,
             emitted: request.emitted,
             max_new_tokens: request.max_tokens,
-            priority: request.priority,
+            priority: Priority(request.priority),
             chain: self.chain(&[], &request.cache_salt),
         };
         self.scheduler

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod checked_request;
 mod error;
 pub mod openai;
 
@@ -12,5 +13,8 @@ pub mod worker {
 }
 
 mod worker_error;
+mod worker_kv_event;
 
+pub use checked_request::{CheckedRequest, RequestLimits, SamplingRules, StopRules};
 pub use error::{Error, ErrorClass};
+pub use worker_kv_event::UnknownKvEvent;

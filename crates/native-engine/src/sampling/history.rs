@@ -1,7 +1,6 @@
+use forebay_protocols::SamplingRules;
 use forebay_tokens::TokenId;
 use rustc_hash::FxHashMap;
-
-use super::SamplingParams;
 
 /// Which tokens a sequence has, for penalties: how often each of prompt and output occurs in the
 /// output.
@@ -25,7 +24,7 @@ impl TokenHistory {
 
     /// Applies the penalties: of repetition to what is in prompt or output, then of frequency and
     /// presence to what is in the output. Logits stay finite.
-    pub(super) fn penalise(&self, logits: &mut [f32], params: &SamplingParams) {
+    pub(super) fn penalise(&self, logits: &mut [f32], params: &SamplingRules) {
         // Each token is changed on its own, so the map's order does not matter.
         for (token, count) in &self.in_output {
             let logit = &mut logits[*token as usize];

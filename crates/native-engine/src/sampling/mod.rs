@@ -11,13 +11,11 @@
 mod draw;
 mod history;
 mod logprobs;
-mod params;
 mod sampler;
 mod truncation;
 mod weights;
 
 pub(crate) use history::TokenHistory;
-pub(crate) use params::{MAX_LOGPROBS, SamplingParams};
 pub(crate) use sampler::{Sampler, SamplingError, TokenRules};
 
 /// The greatest logit of a row; `None` if any is infinite or no number, or the row is empty.

@@ -1,3 +1,4 @@
+use forebay_protocols::SamplingRules;
 use forebay_protocols::worker::TokenLogprobs;
 use forebay_tokens::TokenId;
 
@@ -5,7 +6,6 @@ use super::draw::{below, random_bits};
 use super::greatest;
 use super::history::TokenHistory;
 use super::logprobs::Distribution;
-use super::params::SamplingParams;
 use super::truncation::Truncation;
 use super::weights::weigh;
 
@@ -19,7 +19,7 @@ pub(crate) struct Sampler {
 /// What decides one token beside the logits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenRules<'a> {
-    pub(crate) params: &'a SamplingParams,
+    pub(crate) params: &'a SamplingRules,
     /// Of the tokens before this one; needed if the parameters have penalties.
     pub(crate) history: &'a TokenHistory,
     pub(crate) choice_index: u32,

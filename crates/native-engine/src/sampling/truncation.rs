@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::SamplingParams;
+use forebay_protocols::SamplingRules;
+
 use super::weights::to_fixed;
 
 /// Buckets to one unit of distance, a factor of e in probability.
@@ -70,7 +71,7 @@ impl Truncation {
         distances: &[f32],
         weights: &[u64],
         total: u64,
-        params: &SamplingParams,
+        params: &SamplingRules,
     ) -> Kept {
         let mut kept = Kept {
             last: (f32::NEG_INFINITY, u32::MAX),

@@ -4,13 +4,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::sampling::truncation::Kept;
 
-fn params(change: impl FnOnce(&mut worker::SamplingParams)) -> SamplingParams {
+fn params(change: impl FnOnce(&mut worker::SamplingParams)) -> SamplingRules {
     let mut message = worker::SamplingParams::default();
     change(&mut message);
-    SamplingParams::check(&message, 100_000).unwrap()
+    SamplingRules::check(&message, 100_000).unwrap()
 }
 
-fn choose_at(logits: &[f32], params: &SamplingParams, position: usize) -> TokenId {
+fn choose_at(logits: &[f32], params: &SamplingRules, position: usize) -> TokenId {
     let rules = TokenRules {
         params,
         history: &TokenHistory::default(),
@@ -23,7 +23,7 @@ fn choose_at(logits: &[f32], params: &SamplingParams, position: usize) -> TokenI
     choice.unwrap().token
 }
 
-fn greedy_params() -> SamplingParams {
+fn greedy_params() -> SamplingRules {
     params(|p| p.temperature = Some(0.0))
 }
 
@@ -91,7 +91,7 @@ fn bias_comes_before_penalties_and_temperature() {
         })
     };
     // Token 1 was in the prompt: (1 + bias) / 2 against 3.
-    let choose = |params: &SamplingParams| {
+    let choose = |params: &SamplingRules| {
         let history = TokenHistory::new(&[1]);
         let rules = TokenRules {
             params,
@@ -132,7 +132,7 @@ fn penalties_count_what_they_say() {
     assert!(logits.iter().all(|l| l.is_finite()));
 }
 
-fn params_with_repetition(penalty: f32) -> SamplingParams {
+fn params_with_repetition(penalty: f32) -> SamplingRules {
     params(|p| p.repetition_penalty = Some(penalty))
 }
 
@@ -221,7 +221,7 @@ fn draws_have_the_distribution_that_was_asked_for() {
 }
 
 /// The kept tokens in plain `f64` with a full sort; `None` if a rule's border is too close to call.
-fn kept_by_sorting(logits: &[f32], params: &SamplingParams) -> Option<Vec<u32>> {
+fn kept_by_sorting(logits: &[f32], params: &SamplingRules) -> Option<Vec<u32>> {
     let greatest = logits.iter().fold(f32::MIN, |a, b| a.max(*b));
     let weight = |token: &u32| {
         let distance = f64::from(logits[*token as usize]) - f64::from(greatest);
@@ -253,7 +253,7 @@ fn kept_by_sorting(logits: &[f32], params: &SamplingParams) -> Option<Vec<u32>> 
     Some(ranked)
 }
 
-fn kept(logits: &[f32], params: &SamplingParams) -> (Kept, Vec<f32>, Vec<u64>) {
+fn kept(logits: &[f32], params: &SamplingRules) -> (Kept, Vec<f32>, Vec<u64>) {
     let (mut distances, mut weights) = (logits.to_vec(), Vec::new());
     let greatest = greatest(logits).unwrap();
     let total = weigh(&mut distances, greatest, params.temperature, &mut weights);

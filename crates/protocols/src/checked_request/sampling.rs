@@ -1,36 +1,38 @@
-use forebay_protocols::{Error, worker};
 use forebay_tokens::TokenId;
 
-/// The most alternatives beside each token that a request may ask for, as in the OpenAI API.
-pub(crate) const MAX_LOGPROBS: u32 = 20;
+use crate::{Error, worker};
 
 /// How tokens are drawn: the worker protocol's message with defaults filled in and ranges checked.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SamplingParams {
-    /// 0 is greedy.
-    pub(crate) temperature: f32,
-    pub(crate) top_p: f32,
-    /// `usize::MAX` for all.
-    pub(crate) top_k: usize,
-    pub(crate) min_p: f32,
-    pub(crate) repetition_penalty: f32,
-    pub(crate) presence_penalty: f32,
-    pub(crate) frequency_penalty: f32,
-    pub(crate) seed: u64,
-    /// Ascending by token.
-    pub(crate) logit_bias: Vec<(TokenId, f32)>,
+#[non_exhaustive]
+pub struct SamplingRules {
+    /// At least 0; 0 is greedy.
+    pub temperature: f32,
+    /// The smallest set of tokens with this probability; above 0, at most 1.
+    pub top_p: f32,
+    /// The most probable tokens only; `usize::MAX` for all.
+    pub top_k: usize,
+    /// Only tokens with this share of the most probable one's probability; 0 to 1.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of tokens in prompt or output; above 0.
+    pub repetition_penalty: f32,
+    /// Subtracted once from the logit of each token in the output; -2 to 2.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit for each occurrence in the output; -2 to 2.
+    pub frequency_penalty: f32,
+    /// What every random draw depends on.
+    pub seed: u64,
+    /// Added to logits, -100 to 100; ascending by token.
+    pub logit_bias: Vec<(TokenId, f32)>,
 }
 
-impl SamplingParams {
-    /// Checks a message for a vocabulary of `vocabulary` tokens.
+impl SamplingRules {
+    /// Checks a message for a vocabulary of `vocabulary_size` tokens.
     ///
     /// # Errors
     ///
     /// `InvalidRequest` that names the field.
-    pub(crate) fn check(
-        message: &worker::SamplingParams,
-        vocabulary: usize,
-    ) -> Result<Self, Error> {
+    pub fn check(message: &worker::SamplingParams, vocabulary_size: usize) -> Result<Self, Error> {
         let params = Self {
             temperature: message.temperature.unwrap_or(1.0),
             top_p: message.top_p.unwrap_or(1.0),
@@ -43,7 +45,7 @@ impl SamplingParams {
             presence_penalty: message.presence_penalty,
             frequency_penalty: message.frequency_penalty,
             seed: message.seed,
-            logit_bias: check_bias(&message.logit_bias, vocabulary)?,
+            logit_bias: check_bias(&message.logit_bias, vocabulary_size)?,
         };
         let finite_above =
             |value: f32, open: bool| value.is_finite() && (value > 0.0 || value == 0.0 && !open);
@@ -87,7 +89,7 @@ impl SamplingParams {
     }
 
     /// Whether the next token depends on which tokens were there before.
-    pub(crate) fn has_penalties(&self) -> bool {
+    pub fn has_penalties(&self) -> bool {
         self.repetition_penalty != 1.0
             || self.presence_penalty != 0.0
             || self.frequency_penalty != 0.0
@@ -122,13 +124,16 @@ fn check_bias(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use forebay_protocols::worker::LogitBias;
-
     use super::*;
+    use crate::worker::LogitBias;
+
+    fn check(message: &worker::SamplingParams) -> Result<SamplingRules, Error> {
+        SamplingRules::check(message, 10)
+    }
 
     #[test]
     fn absent_fields_are_the_defaults() {
-        let params = SamplingParams::check(&worker::SamplingParams::default(), 10).unwrap();
+        let params = check(&worker::SamplingParams::default()).unwrap();
         assert_eq!(params.temperature, 1.0);
         assert_eq!(
             (params.top_p, params.top_k, params.min_p),
@@ -198,9 +203,9 @@ mod tests {
             cases.push((frequency, "sampling.frequency_penalty"));
         }
         for (message, field) in cases {
-            let error = SamplingParams::check(&message, 10).unwrap_err();
+            let error = check(&message).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(field), "{message:?}");
         }
-        assert!(SamplingParams::check(&bias(&[(9, -100.0), (0, 100.0)]), 10).is_ok());
+        assert!(check(&bias(&[(9, -100.0), (0, 100.0)])).is_ok());
     }
 }
