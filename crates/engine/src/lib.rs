@@ -6,6 +6,8 @@ pub mod conformance;
 mod engine;
 mod info;
 mod kv_events;
+#[cfg(feature = "remote")]
+pub mod remote;
 
 pub use engine::{Engine, GenerateStream};
 pub use info::{Capabilities, EngineInfo};

@@ -10,11 +10,12 @@ pub struct GenerateRequest {
     #[prost(string, tag = "2")]
     pub model: ::prost::alloc::string::String,
     /// The prompt as the client gave it, never extended by what was generated: penalties, budgets and
-    /// usage depend on where it ends. At least one token.
-    #[prost(uint32, repeated, tag = "3")]
+    /// usage depend on where it ends. At least one token. Of fixed size, because long prompts cross
+    /// the wire at the speed of a copy.
+    #[prost(fixed32, repeated, tag = "3")]
     pub prompt_token_ids: ::prost::alloc::vec::Vec<u32>,
     /// What an earlier attempt of this choice already emitted; generation goes on after it.
-    #[prost(uint32, repeated, tag = "4")]
+    #[prost(fixed32, repeated, tag = "4")]
     pub emitted_token_ids: ::prost::alloc::vec::Vec<u32>,
     /// Which of the request's `n` choices this is, from 0; every random draw depends on it.
     #[prost(uint32, tag = "5")]
@@ -299,6 +300,170 @@ pub struct Load {
     #[prost(uint64, tag = "6")]
     pub prefill_tokens_pending: u64,
 }
+/// What a worker says about itself where it is registered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkerCard {
+    /// The name under which its model is served.
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub engine: ::core::option::Option<EngineInfo>,
+}
+/// What is fixed about an engine while it runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EngineInfo {
+    /// The model's name, as the engine knows it.
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    /// Bits: 0 generate, 1 embed, 2 score, 3 encode, 4 media, 5 logprobs, 6 logit bias and penalties,
+    /// 7 prefix cache, 8 KV events, 9 exact answers, 10 LoRA, 11 multimodal prompts, 12 pause.
+    #[prost(uint32, tag = "2")]
+    pub capabilities: u32,
+    /// Tokens; the longest sequence, prompt and answer together.
+    #[prost(uint32, tag = "3")]
+    pub context_length: u32,
+    /// Token ids are below this.
+    #[prost(uint32, tag = "4")]
+    pub vocabulary_size: u32,
+    /// Tokens a KV block; at least 1.
+    #[prost(uint32, tag = "5")]
+    pub block_size: u32,
+    /// KV blocks in all.
+    #[prost(uint32, tag = "6")]
+    pub kv_blocks: u32,
+    /// The tokens that end a sequence.
+    #[prost(uint32, repeated, tag = "7")]
+    pub eos_token_ids: ::prost::alloc::vec::Vec<u32>,
+    /// At least 1.
+    #[prost(uint32, tag = "8")]
+    pub data_parallel_ranks: u32,
+}
+/// The first frame of a stream to a worker. What the stream answers is said at each operation; one
+/// frame, if nothing else is said. A stream that fails ends with an Error.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WorkerRequest {
+    #[prost(
+        oneof = "worker_request::Operation",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9"
+    )]
+    pub operation: ::core::option::Option<worker_request::Operation>,
+}
+/// Nested message and enum types in `WorkerRequest`.
+pub mod worker_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Operation {
+        /// Accepted, then GenerateOutput for each frame.
+        #[prost(message, tag = "1")]
+        Generate(super::GenerateRequest),
+        /// Ends the choices of a request with FINISH_REASON_CANCELLED. Done.
+        #[prost(message, tag = "2")]
+        Abort(super::AbortRequest),
+        /// Load.
+        #[prost(message, tag = "3")]
+        Load(super::LoadRequest),
+        /// KvEventBatch, one a rank: what its cache holds, with the sequence of the last change that is
+        /// in it.
+        #[prost(message, tag = "4")]
+        KvSnapshot(super::KvSnapshotRequest),
+        /// Done.
+        #[prost(message, tag = "5")]
+        Control(super::ControlRequest),
+        /// EmbedOutput.
+        #[prost(message, tag = "6")]
+        Embed(super::EmbedRequest),
+        /// ScoreOutput.
+        #[prost(message, tag = "7")]
+        Score(super::ScoreRequest),
+        /// EncodeOutput.
+        #[prost(message, tag = "8")]
+        Encode(super::EncodeRequest),
+        /// MediaOutput.
+        #[prost(message, tag = "9")]
+        Media(super::MediaRequest),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbortRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvSnapshotRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ControlRequest {
+    #[prost(enumeration = "Control", tag = "1")]
+    pub control: i32,
+}
+/// The engine has taken a generation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Accepted {}
+/// It is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {}
+/// Changes of one rank's KV cache that belong together: routing hashes only, never tokens.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KvEventBatch {
+    /// Counts the batches of a rank in the engine's life without a gap.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(uint32, tag = "2")]
+    pub rank: u32,
+    /// In order. None, if only the sequence is to be made known.
+    #[prost(message, repeated, tag = "3")]
+    pub events: ::prost::alloc::vec::Vec<KvEvent>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvEvent {
+    #[prost(oneof = "kv_event::Change", tags = "1, 2, 3")]
+    pub change: ::core::option::Option<kv_event::Change>,
+}
+/// Nested message and enum types in `KvEvent`.
+pub mod kv_event {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "1")]
+        Stored(super::KvStored),
+        #[prost(message, tag = "2")]
+        Removed(super::KvRemoved),
+        #[prost(message, tag = "3")]
+        Cleared(super::KvCleared),
+    }
+}
+/// Blocks became available, each the parent of the next.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvStored {
+    #[prost(enumeration = "Tier", tag = "1")]
+    pub tier: i32,
+    /// Cache group, from 0 to 255.
+    #[prost(uint32, tag = "2")]
+    pub group: u32,
+    /// The routing hash before the first of `blocks`; absent, if that starts a sequence.
+    #[prost(fixed64, optional, tag = "3")]
+    pub parent: ::core::option::Option<u64>,
+    /// Chained routing hashes; at least one.
+    #[prost(fixed64, repeated, tag = "4")]
+    pub blocks: ::prost::alloc::vec::Vec<u64>,
+}
+/// Blocks are gone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvRemoved {
+    #[prost(enumeration = "Tier", tag = "1")]
+    pub tier: i32,
+    /// Cache group, from 0 to 255.
+    #[prost(uint32, tag = "2")]
+    pub group: u32,
+    /// Chained routing hashes in no particular order; at least one.
+    #[prost(fixed64, repeated, tag = "3")]
+    pub blocks: ::prost::alloc::vec::Vec<u64>,
+}
+/// Every block of a tier, of all groups, is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvCleared {
+    #[prost(enumeration = "Tier", tag = "1")]
+    pub tier: i32,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Error {
     #[prost(enumeration = "ErrorClass", tag = "1")]
@@ -420,6 +585,46 @@ impl Control {
             "CONTROL_CLEAR_KV_CACHE" => Some(Self::ClearKvCache),
             "CONTROL_PAUSE" => Some(Self::Pause),
             "CONTROL_RESUME" => Some(Self::Resume),
+            _ => None,
+        }
+    }
+}
+/// Where a KV block's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Tier {
+    Unspecified = 0,
+    /// The device that computes.
+    G1 = 1,
+    /// Host memory.
+    G2 = 2,
+    /// Local disk.
+    G3 = 3,
+    /// Remote: object store or another host.
+    G4 = 4,
+}
+impl Tier {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TIER_UNSPECIFIED",
+            Self::G1 => "TIER_G1",
+            Self::G2 => "TIER_G2",
+            Self::G3 => "TIER_G3",
+            Self::G4 => "TIER_G4",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TIER_UNSPECIFIED" => Some(Self::Unspecified),
+            "TIER_G1" => Some(Self::G1),
+            "TIER_G2" => Some(Self::G2),
+            "TIER_G3" => Some(Self::G3),
+            "TIER_G4" => Some(Self::G4),
             _ => None,
         }
     }

@@ -1,0 +1,22 @@
+//! An engine in another process, or behind the planes of this one (feature `remote`).
+//!
+//! The side that has an engine serves it with an [`EngineHandler`] and publishes its KV events with
+//! [`publish_kv_events`]; `forebay-worker` does both. The other side makes a [`RemoteEngine`] of an
+//! instance it has found. What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
+
+mod card;
+mod engine;
+mod frames;
+mod generation;
+mod handler;
+mod kv_follower;
+mod kv_publisher;
+mod kv_sequence;
+mod kv_subscription;
+mod load;
+
+pub use card::WorkerCard;
+pub use engine::RemoteEngine;
+pub use handler::EngineHandler;
+pub use kv_follower::{KvUpdate, follow_kv_events};
+pub use kv_publisher::{kv_topic, publish_kv_events};

@@ -1,0 +1,164 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use forebay_protocols::worker::{self, worker_request::Operation};
+use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::{ResponseStream, StreamHandler, StreamRequest};
+use forebay_tokens::RequestId;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use prost::Message;
+use tokio::sync::Notify;
+
+use super::frames::{decode, encode, encode_batch};
+use crate::{Engine, GenerateStream, KvEventStream};
+
+/// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
+///
+/// A generation adds no task and no buffer to the engine's own stream: one message is encoded when
+/// the client takes it.
+pub struct EngineHandler {
+    engine: Arc<dyn Engine>,
+    unavailable: Arc<Notify>,
+}
+
+impl EngineHandler {
+    /// A handler for an engine.
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self {
+            engine,
+            unavailable: Arc::default(),
+        }
+    }
+
+    /// Waits until the engine answers a generation with `Unavailable`: it may be gone. Answers
+    /// that came while nobody waited count as one. Cancel-safe.
+    pub async fn unavailable(&self) {
+        self.unavailable.notified().await;
+    }
+
+    fn answer(&self, operation: Operation) -> ResponseStream {
+        let engine = self.engine.clone();
+        match operation {
+            Operation::Generate(request) => Generation {
+                state: State::Starting(async move { engine.generate(request).await }.boxed()),
+                unavailable: self.unavailable.clone(),
+            }
+            .boxed(),
+            Operation::Abort(request) => {
+                if let Ok(id) = RequestId::new(&request.request_id) {
+                    engine.abort(&id);
+                }
+                one(Ok(encode(&worker::Done {})))
+            }
+            Operation::Load(_) => one(Ok(encode(&engine.load()))),
+            Operation::KvSnapshot(_) => match engine.kv_events() {
+                Ok(events) => kv_snapshot(events, engine.info().data_parallel_ranks),
+                Err(error) => one(Err(error)),
+            },
+            Operation::Control(request) => match request.control.try_into() {
+                Ok(control) => {
+                    single(async move { engine.control(control).await.map(|()| worker::Done {}) })
+                }
+                Err(_) => one(Err(unknown("control"))),
+            },
+            Operation::Embed(request) => single(async move { engine.embed(request).await }),
+            Operation::Score(request) => single(async move { engine.score(request).await }),
+            Operation::Encode(request) => single(async move { engine.encode(request).await }),
+            Operation::Media(request) => single(async move { engine.media(request).await }),
+        }
+    }
+}
+
+impl StreamHandler for EngineHandler {
+    fn handle(&self, request: StreamRequest) -> ResponseStream {
+        match decode::<worker::WorkerRequest>(request.first) {
+            Ok(request) => match request.operation {
+                Some(operation) => self.answer(operation),
+                None => one(Err(unknown("operation"))),
+            },
+            Err(error) => one(Err(error)),
+        }
+    }
+}
+
+impl std::fmt::Debug for EngineHandler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineHandler")
+            .field("engine", self.engine.info())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An answer of one frame that is there.
+fn one(frame: Result<Bytes, Error>) -> ResponseStream {
+    stream::iter([frame]).boxed()
+}
+
+/// An answer of one frame.
+fn single<M: Message>(
+    output: impl Future<Output = Result<M, Error>> + Send + 'static,
+) -> ResponseStream {
+    stream::once(async { output.await.map(|output| encode(&output)) }).boxed()
+}
+
+/// The first batch of each rank; the changes after them go to the event plane.
+fn kv_snapshot(events: KvEventStream, ranks: u32) -> ResponseStream {
+    events
+        .take(ranks as usize)
+        .map(|batch| batch.map(encode_batch))
+        .boxed()
+}
+
+/// What a client of a later version may ask.
+fn unknown(what: &str) -> Error {
+    let message = format!("this worker does not know the {what}");
+    Error::new(ErrorClass::Unsupported, "unknown_operation", message)
+}
+
+/// The answer to a generation: `Accepted`, then each output.
+struct Generation {
+    state: State,
+    unavailable: Arc<Notify>,
+}
+
+enum State {
+    Starting(BoxFuture<'static, Result<GenerateStream, Error>>),
+    Running(GenerateStream),
+    Ended,
+}
+
+impl Generation {
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        match &mut self.state {
+            State::Starting(start) => Poll::Ready(match ready!(start.poll_unpin(context)) {
+                Ok(outputs) => {
+                    self.state = State::Running(outputs);
+                    Some(Ok(encode(&worker::Accepted {})))
+                }
+                Err(error) => Some(Err(error)),
+            }),
+            State::Running(outputs) => outputs
+                .poll_next_unpin(context)
+                .map_ok(|output| encode(&output)),
+            State::Ended => Poll::Ready(None),
+        }
+    }
+}
+
+impl Stream for Generation {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = ready!(self.poll_item(context));
+        if let Some(Err(error)) = &item {
+            if error.class == ErrorClass::Unavailable {
+                self.unavailable.notify_one();
+            }
+            self.state = State::Ended;
+        }
+        Poll::Ready(item)
+    }
+}
