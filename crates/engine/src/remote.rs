@@ -14,9 +14,11 @@ mod kv_publisher;
 mod kv_sequence;
 mod kv_subscription;
 mod load;
+mod names;
 
 pub use card::WorkerCard;
 pub use engine::RemoteEngine;
 pub use handler::EngineHandler;
 pub use kv_follower::{KvUpdate, follow_kv_events};
-pub use kv_publisher::{kv_topic, publish_kv_events};
+pub use kv_publisher::publish_kv_events;
+pub use names::{engine_endpoint, kv_topic};

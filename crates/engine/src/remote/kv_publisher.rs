@@ -1,8 +1,7 @@
 use std::collections::HashSet;
 
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{EndpointId, Publisher, Topic};
-use forebay_tokens::WorkerId;
+use forebay_runtime::Publisher;
 use futures::StreamExt as _;
 
 use super::frames::encode_batch;
@@ -11,14 +10,7 @@ use crate::{Engine, KvEventBatch};
 /// The reason of an error that says: what was received is incomplete, subscribe anew.
 pub(super) const LAGGED: &str = "kv_events_lagged";
 
-/// Where a worker publishes the changes of its KV caches: each event is one `KvEventBatch` of
-/// `worker.proto`.
-pub fn kv_topic(endpoint: &EndpointId, worker: WorkerId) -> Topic {
-    let topic = endpoint.topic("kv-events", worker);
-    topic.expect("a proper name makes a proper topic")
-}
-
-/// Publishes the changes of an engine's KV caches to its [`kv_topic`], until the engine ends its
+/// Publishes the changes of an engine's KV caches to its [`kv_topic`](super::kv_topic), until the engine ends its
 /// events: gives the error it did that with.
 ///
 /// The engine's snapshots are not published, only their sequence, so that followers notice what

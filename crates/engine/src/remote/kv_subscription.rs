@@ -6,8 +6,9 @@ use forebay_runtime::{EventStream, Instance, Planes, StreamRequest};
 use futures::{StreamExt as _, stream};
 
 use super::frames::{ask, decode_batch};
-use super::kv_publisher::{LAGGED, kv_topic};
+use super::kv_publisher::LAGGED;
 use super::kv_sequence::{KvSequence, Verdict};
+use super::names::kv_topic;
 use crate::{KvEventBatch, KvEventStream};
 
 /// Snapshots over the request plane, then the changes that follow on them over the event plane.
