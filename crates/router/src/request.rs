@@ -4,7 +4,6 @@ use crate::{Mode, WorkerRank};
 
 /// A request, as far as its worker's choice depends on it.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct Request<'a> {
     /// The hashes of the prompt's full blocks, first to last, under the seed of its adapter and
     /// salt.

@@ -145,7 +145,12 @@ impl LoadBook {
     /// Everything an owner booked ended: that life of it is over. Returns how many bookings these
     /// were. Looks at all bookings.
     pub fn end_owner(&mut self, owner: OwnerId) -> usize {
-        self.end_all(|id, _| id.owner == owner)
+        let of_owner = self.bookings.keys().filter(|id| id.owner == owner);
+        let ids: Vec<BookingId> = of_owner.copied().collect();
+        for id in &ids {
+            self.end(*id);
+        }
+        ids.len()
     }
 
     /// Ends what was booked a lifetime before `now` or earlier. Returns how many bookings these
@@ -248,16 +253,6 @@ impl LoadBook {
         total.load.used_blocks = prompts + total.unshared_blocks;
     }
 
-    fn end_all(&mut self, ends: impl Fn(BookingId, &Booked) -> bool) -> usize {
-        let ended: Vec<BookingId> = (self.bookings.iter())
-            .filter_map(|(id, booked)| ends(*id, booked).then_some(*id))
-            .collect();
-        for id in &ended {
-            self.end(*id);
-        }
-        ended.len()
-    }
-
     fn is_as_old(&self, id: BookingId, since: Duration) -> bool {
         (self.bookings.get(&id)).is_some_and(|booked| booked.since == since)
     }
@@ -271,3 +266,7 @@ impl LoadBook {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

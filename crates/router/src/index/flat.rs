@@ -11,9 +11,9 @@ use crate::WorkerRank;
 /// by looking up one hash after another, and a parent is known by its child's hash. Looking up is
 /// a few nanoseconds a block and owner.
 ///
-/// **Memory.** About 20 to 40 bytes for a block on one worker, less for each where several have
-/// it; at most the bound it was made with, and given back as blocks go. At the bound a block that
-/// is not yet known is dropped and counted; blocks that are known stay.
+/// **Memory.** 20 to 40 bytes for a block that one worker has, 30 to 45 for each of two, and less
+/// the more have it, down to 10. At most the bound it was made with, and given back as blocks go.
+/// At the bound a block that is not yet known is dropped and counted; blocks that are known stay.
 ///
 /// **Pauses.** The table is many small ones, so that none takes long to grow. Clearing a tier and
 /// removing a worker take no time at all: their entries are void at once, and swept as further
@@ -44,7 +44,8 @@ struct Sweep {
 }
 
 impl FlatIndex {
-    /// An empty index that takes at most `max_bytes` (but some 20 kB in any case).
+    /// An empty index that takes at most `max_bytes`, but 20 kB and 200 bytes for every worker's
+    /// rank in any case.
     pub fn new(max_bytes: usize) -> Self {
         Self {
             shards: std::iter::repeat_with(Shard::default)

@@ -88,16 +88,21 @@ impl Places {
         self.ranks[slot as usize].places[tier as usize]
     }
 
-    /// The place's blocks are gone, all at once. It can be met in entries until these are swept.
+    /// The place's blocks are gone, all at once. Returns it if it can be met in entries until these
+    /// are swept; then it is to be given back by [`Self::reuse`].
     pub(super) fn retire(&mut self, at: WorkerRank, tier: Tier) -> Option<Place> {
         let slot = *self.slots.get(&at)?;
         let place = self.ranks[slot as usize].places[tier as usize].take()?;
-        let state = &mut self.places[place.number()];
-        self.live_blocks -= state.blocks;
-        *state = State {
+        let retired = State {
             slot: None,
             blocks: 0,
         };
+        let State { blocks, .. } = std::mem::replace(&mut self.places[place.number()], retired);
+        if blocks == 0 {
+            self.reuse(place);
+            return None;
+        }
+        self.live_blocks -= blocks;
         Some(place)
     }
 

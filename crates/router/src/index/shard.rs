@@ -238,7 +238,7 @@ impl Owner {
 /// How many bytes `list` takes more for one more item.
 fn growth<T>(list: &Vec<T>) -> usize {
     match list.len() == list.capacity() {
-        true => list.capacity().max(2) * size_of::<T>(),
+        true => more(list) * size_of::<T>(),
         false => 0,
     }
 }
@@ -246,8 +246,13 @@ fn growth<T>(list: &Vec<T>) -> usize {
 /// Takes these bytes.
 fn grow<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
-        list.reserve_exact(list.capacity().max(2));
+        list.reserve_exact(more(list));
     }
+}
+
+/// Half as much again: lists are many, and what they do not fill is lost.
+fn more<T>(list: &Vec<T>) -> usize {
+    (list.capacity() / 2).max(2)
 }
 
 fn shrink<T>(list: &mut Vec<T>) {
