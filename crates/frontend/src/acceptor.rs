@@ -2,10 +2,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How long to wait when the system has no descriptor or memory for another connection.
 const RECOVERY: Duration = Duration::from_millis(200);
+
+/// How many connections may wait to be accepted; the system may allow fewer. A crowd that comes
+/// at once is then late by microseconds, and not by the second after which a client tries again.
+const BACKLOG: u32 = 4096;
 
 /// The one place where connections come from: each has `TCP_NODELAY` set, without which a token
 /// waits for the acknowledgement of the one before.
@@ -14,8 +18,16 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) async fn listen(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    pub(crate) fn listen(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // On Windows this would let others take the port.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         Ok(Self { listener })
     }
 
@@ -25,6 +37,7 @@ impl Acceptor {
 
     /// The next connection. Cancel-safe.
     pub(crate) async fn accept(&self) -> TcpStream {
+        let mut recovering = false;
         loop {
             match self.listener.accept().await {
                 // A client that is gone already is none.
@@ -36,7 +49,9 @@ impl Acceptor {
                     tracing::debug!(%error, "connection lost before it was accepted");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "cannot accept connections");
+                    if !std::mem::replace(&mut recovering, true) {
+                        tracing::error!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(RECOVERY).await;
                 }
             }
@@ -61,9 +76,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_accepted_socket_has_nodelay() {
-        let acceptor = Acceptor::listen((Ipv4Addr::LOCALHOST, 0).into())
-            .await
-            .unwrap();
+        let acceptor = Acceptor::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = acceptor.local_addr().unwrap();
         for _ in 0..3 {
             let (client, accepted) = tokio::join!(TcpStream::connect(address), acceptor.accept());

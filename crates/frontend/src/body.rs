@@ -1,48 +1,163 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
+use forebay_observability::{Gauge, Registry};
 use forebay_protocols::{Error, ErrorClass};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
 use crate::refusal::Refusal;
 
-/// The JSON body of a request, within its limits.
-///
-/// Another content type than JSON is refused, and an absent one, too: a browser sends those across
-/// origins without asking.
-pub(crate) async fn read_json(request: Request<Body>, limits: &Limits) -> Result<Bytes, Refusal> {
-    if !is_json(request.headers()) {
-        return Err(Refusal::of_http(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_content_type",
-            "the header content-type must be application/json".to_owned(),
-        ));
-    }
-    let limit = limits.body_bytes;
-    let body = request.into_body();
-    // What the client announces need not be read to be refused.
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large(limit).into());
-    }
-    let read = Limited::new(body, limit).collect();
-    match tokio::time::timeout(limits.body_timeout, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit).into()),
-        Ok(Err(error)) => Err(invalid("body_incomplete", "the body did not arrive whole")
-            .with_diagnostic(error.to_string())
-            .into()),
-        Err(_) => {
-            let seconds = limits.body_timeout.as_secs_f64();
-            let message = format!("the body did not arrive within {seconds} s");
-            Err(Refusal::of_http(
-                StatusCode::REQUEST_TIMEOUT,
-                "body_timeout",
-                message,
-            ))
+/// A body up to this many bytes needs no share of the budget: ordinary requests are taken however
+/// many large ones there are. It is about what HTTP reads at once anyway.
+const FREE_BYTES: usize = 16 << 10;
+
+/// When another try may find room.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Reads request bodies, within limits for each and for all together.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    limit: usize,
+    timeout: Duration,
+    budget: Arc<Semaphore>,
+    held_bytes: Gauge,
+}
+
+impl Bodies {
+    pub(crate) fn new(limits: &Limits, registry: &Registry) -> Self {
+        let registry = registry.component("frontend");
+        let budget = limits.body_budget_bytes.min(Semaphore::MAX_PERMITS);
+        registry
+            .gauge(
+                "body_budget_bytes",
+                "The most bytes of long request bodies that are held at a time",
+            )
+            .set(i64::try_from(budget).unwrap_or(i64::MAX));
+        Self {
+            limit: limits.body_bytes,
+            timeout: limits.body_timeout,
+            budget: Arc::new(Semaphore::new(budget)),
+            held_bytes: registry.gauge("body_bytes", "Bytes of long request bodies that are held"),
         }
+    }
+
+    /// The JSON body of a request. Its share of the budget is given back when the last clone of
+    /// it is dropped.
+    ///
+    /// Another content type than JSON is refused, and an absent one, too: a browser sends those
+    /// across origins without asking.
+    pub(crate) async fn read_json(&self, request: Request<Body>) -> Result<Bytes, Refusal> {
+        if !is_json(request.headers()) {
+            return Err(Refusal::of_http(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_type",
+                "the header content-type must be application/json".to_owned(),
+            ));
+        }
+        let body = request.into_body();
+        // What the client announces need not be read to be refused.
+        if body.size_hint().lower() > self.limit as u64 {
+            return Err(self.too_large().into());
+        }
+        match tokio::time::timeout(self.timeout, self.collect(body)).await {
+            Ok(read) => Ok(read?),
+            Err(_) => {
+                let seconds = self.timeout.as_secs_f64();
+                let message = format!("the body did not arrive within {seconds} s");
+                Err(Refusal::of_http(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body_timeout",
+                    message,
+                ))
+            }
+        }
+    }
+
+    async fn collect(&self, mut body: Body) -> Result<Bytes, Error> {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(self.limit);
+        let mut whole = Held::default();
+        while let Some(frame) = body.frame().await {
+            // What is not data are trailers, which say nothing here.
+            let Ok(data) = frame.map_err(incomplete)?.into_data() else {
+                continue;
+            };
+            let length = whole.bytes.len() + data.len();
+            if length > self.limit {
+                return Err(self.too_large());
+            }
+            if length > FREE_BYTES && !self.grow(&mut whole.share, length) {
+                return Err(exhausted());
+            }
+            if whole.bytes.is_empty() {
+                if length <= FREE_BYTES && body.is_end_stream() {
+                    return Ok(data);
+                }
+                // Memory that is not written to costs nothing yet.
+                whole.bytes.reserve_exact(announced.max(length));
+            }
+            whole.bytes.extend_from_slice(&data);
+        }
+        Ok(Bytes::from_owner(whole))
+    }
+
+    /// Makes a share this large; false if there is no room for it.
+    fn grow(&self, share: &mut Option<Share>, bytes: usize) -> bool {
+        let held = share.as_ref().map_or(0, |share| share.permit.num_permits());
+        let Ok(more) = u32::try_from(bytes - held) else {
+            return false;
+        };
+        let Ok(permit) = self.budget.clone().try_acquire_many_owned(more) else {
+            return false;
+        };
+        self.held_bytes.inc_by(more.into());
+        match share {
+            Some(share) => share.permit.merge(permit),
+            None => {
+                *share = Some(Share {
+                    permit,
+                    held_bytes: self.held_bytes.clone(),
+                });
+            }
+        }
+        true
+    }
+
+    fn too_large(&self) -> Error {
+        let limit = self.limit;
+        let message = format!("the body has more than {limit} bytes");
+        Error::new(ErrorClass::TooLarge, "body_too_large", message)
+    }
+}
+
+/// What has arrived of a body, with its share of the budget.
+#[derive(Default)]
+struct Held {
+    bytes: Vec<u8>,
+    share: Option<Share>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+struct Share {
+    permit: OwnedSemaphorePermit,
+    held_bytes: Gauge,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let bytes = i64::try_from(self.permit.num_permits()).unwrap_or(i64::MAX);
+        self.held_bytes.dec_by(bytes);
     }
 }
 
@@ -54,14 +169,89 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn too_large(limit: usize) -> Error {
+fn incomplete(error: axum::Error) -> Error {
     Error::new(
-        ErrorClass::TooLarge,
-        "body_too_large",
-        format!("the body has more than {limit} bytes"),
+        ErrorClass::InvalidRequest,
+        "body_incomplete",
+        "the body did not arrive whole",
     )
+    .with_diagnostic(error.to_string())
 }
 
-fn invalid(reason: &'static str, message: &str) -> Error {
-    Error::new(ErrorClass::InvalidRequest, reason, message)
+fn exhausted() -> Error {
+    Error::new(
+        ErrorClass::CapacityExhausted,
+        "body_budget_exhausted",
+        "too many long bodies are being read",
+    )
+    .with_retry_after(RETRY_AFTER)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::config::FrontendConfig;
+
+    fn bodies(body_budget_bytes: usize) -> Bodies {
+        let config = FrontendConfig {
+            body_limit_bytes: 100_000,
+            body_budget_bytes,
+            ..FrontendConfig::default()
+        };
+        Bodies::new(&config.limits().unwrap(), &Registry::new())
+    }
+
+    /// A body of these many bytes in pieces of 10,000, without its length.
+    fn body(length: usize) -> Body {
+        let pieces = vec![7; length];
+        let pieces: Vec<_> = pieces
+            .chunks(10_000)
+            .map(|c| Ok::<_, Error>(Bytes::copy_from_slice(c)))
+            .collect();
+        Body::from_stream(stream::iter(pieces))
+    }
+
+    #[tokio::test]
+    async fn long_bodies_share_a_budget_and_short_ones_need_none() {
+        let bodies = bodies(80_000);
+        let first = bodies.collect(body(70_000)).await.unwrap();
+        assert_eq!(&first[..], vec![7; 70_000]);
+        assert_eq!(bodies.held_bytes.get(), 70_000);
+
+        let error = bodies.collect(body(20_000)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::CapacityExhausted);
+        assert_eq!(error.retry_after, Some(RETRY_AFTER));
+        assert_eq!(
+            bodies.held_bytes.get(),
+            70_000,
+            "a refused one holds nothing"
+        );
+        assert_eq!(
+            bodies.collect(body(FREE_BYTES)).await.unwrap().len(),
+            FREE_BYTES
+        );
+        assert_eq!(bodies.held_bytes.get(), 70_000);
+
+        // It is held by every clone.
+        let clone = first.slice(..10);
+        drop(first);
+        assert_eq!(bodies.held_bytes.get(), 70_000);
+        drop(clone);
+        assert_eq!(bodies.held_bytes.get(), 0);
+        assert_eq!(bodies.budget.available_permits(), 80_000);
+        assert_eq!(bodies.collect(body(80_000)).await.unwrap().len(), 80_000);
+    }
+
+    #[tokio::test]
+    async fn the_limit_holds_without_a_length_too() {
+        let bodies = bodies(usize::MAX);
+        let whole = bodies.collect(body(100_000)).await.unwrap();
+        assert_eq!(whole.len(), 100_000);
+        let error = bodies.collect(body(100_001)).await.unwrap_err();
+        assert_eq!(error.reason, "body_too_large");
+        assert_eq!(bodies.collect(Body::empty()).await.unwrap(), Bytes::new());
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) async fn assign(mut request: Request, next: Next) -> Response {
     let (id, unique) = match given {
         Some(id) => (id.clone(), unique(&id)),
         None => {
-            let id = RequestId::from_random(random_u128());
+            let id = random_id();
             (id.clone(), id)
         }
     };
@@ -40,7 +40,12 @@ fn unique(id: &RequestId) -> RequestId {
     let random = random_u64();
     RequestId::new(&format!("{id}-{random:016x}"))
         // Too long with its end.
-        .unwrap_or_else(|_| RequestId::from_random(random_u128()))
+        .unwrap_or_else(|_| random_id())
+}
+
+/// The id of what brings none.
+pub(crate) fn random_id() -> RequestId {
+    RequestId::from_random(random_u128())
 }
 
 fn random_u128() -> u128 {

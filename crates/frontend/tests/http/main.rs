@@ -5,6 +5,7 @@
 mod chat;
 mod client;
 mod completions;
+mod connections;
 mod engine;
 mod lifecycle;
 mod process;

@@ -151,18 +151,6 @@ async fn a_body_that_does_not_come_is_given_up() {
     parse(&bytes).assert_error(408, "body_timeout", None);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_head_that_does_not_come_is_given_up() {
-    let server = Server::start(ScriptedEngine::saying("ok")).await;
-    for sent in ["", "POST /v1/chat"] {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&bytes), "");
-    }
-}
-
 #[tokio::test]
 async fn what_an_engine_refuses_is_named_as_the_client_did() {
     let cases = [
