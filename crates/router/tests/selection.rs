@@ -478,7 +478,7 @@ fn an_explanation_says_why() {
         .explain(&request)
         .iter()
         .map(|c| c.eligibility)
-        .last();
+        .next_back();
     assert_eq!(eligibility, Some(Eligibility::NotTarget));
 }
 
