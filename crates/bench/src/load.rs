@@ -1,0 +1,160 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use forebay_runtime::{TaskHandle, TaskKind, Tasks};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::Error;
+use crate::request::Prepared;
+use crate::samples::Samples;
+use crate::session::Session;
+
+/// When a phase stops sending; both may be set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) requests: Option<u64>,
+    pub(crate) duration: Option<Duration>,
+}
+
+impl Limits {
+    fn allow(&self, sent: u64, now: Duration) -> bool {
+        self.requests.is_none_or(|requests| sent < requests)
+            && self.duration.is_none_or(|duration| now < duration)
+    }
+}
+
+/// Keeps `concurrency` requests under way, numbered from `first`, and returns when the last one
+/// has ended.
+pub(crate) async fn closed_loop(
+    session: &Arc<Session>,
+    concurrency: usize,
+    limits: Limits,
+    first: u64,
+    tasks: &Tasks,
+) {
+    let next = Arc::new(AtomicU64::new(0));
+    let lane = |_| {
+        let (session, next) = (session.clone(), next.clone());
+        tasks.spawn(TaskKind::Request, "bench lane", async move {
+            let mut prepared = Prepared::default();
+            while !session.cancel.is_cancelled() {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if !limits.allow(number, session.clock.now()) {
+                    break;
+                }
+                let endpoint = &session.endpoint;
+                endpoint
+                    .writer
+                    .write(first + number, &endpoint.prompts, &mut prepared);
+                if !session.send(first + number, None, &prepared).await {
+                    // A server that is not there is not asked a hundred thousand times a second.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        })
+    };
+    let lanes: Vec<TaskHandle> = (0..concurrency).map(lane).collect();
+    for mut lane in lanes {
+        lane.ended().await;
+    }
+}
+
+/// A request whose time has come.
+struct Due {
+    number: u64,
+    scheduled: Duration,
+    prepared: Prepared,
+}
+
+/// Sends each request when it is due, whatever the server does, over at most `max_connections`
+/// connections, and returns when the last one has ended.
+pub(crate) async fn open_loop(
+    session: &Arc<Session>,
+    due_times: Box<dyn Iterator<Item = Duration> + Send>,
+    max_connections: usize,
+    limits: Limits,
+    tasks: &Tasks,
+) -> Result<(), Error> {
+    // What is due and not taken yet; beyond that, the pacer itself falls behind.
+    const DUE: usize = 1024;
+    let (sender, mut due) = mpsc::channel(DUE);
+    let pacing = session.clone();
+    // A thread of its own: a runtime's timer knows only whole milliseconds.
+    tasks
+        .spawn_thread(TaskKind::Background, "bench pacer", move |_| {
+            pace(&pacing, due_times, limits, &sender);
+        })
+        .map_err(Error::Thread)?;
+    let connections = u32::try_from(max_connections).unwrap_or(u32::MAX);
+    let free = Arc::new(Semaphore::new(max_connections));
+    while let Some(Some(due)) = session.cancel.run_until_cancelled(due.recv()).await {
+        let permit = free.clone().acquire_owned();
+        let Some(permit) = session.cancel.run_until_cancelled(permit).await else {
+            break;
+        };
+        let session = session.clone();
+        tasks.spawn(TaskKind::Request, "bench request", async move {
+            let _permit = permit;
+            session
+                .send(due.number, Some(due.scheduled), &due.prepared)
+                .await;
+        });
+    }
+    // All of them are back when the last request has ended.
+    let _ = free.acquire_many(connections).await;
+    Ok(())
+}
+
+/// Writes each request ahead of its time, sleeps until it is due, and hands it over.
+fn pace(
+    session: &Session,
+    due_times: Box<dyn Iterator<Item = Duration> + Send>,
+    limits: Limits,
+    sender: &mpsc::Sender<Due>,
+) {
+    // How soon a cancel is seen.
+    const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+    for (number, scheduled) in (0..).zip(due_times) {
+        if !limits.allow(number, scheduled) {
+            return;
+        }
+        let mut prepared = Prepared::default();
+        let endpoint = &session.endpoint;
+        endpoint
+            .writer
+            .write(number, &endpoint.prompts, &mut prepared);
+        loop {
+            if session.cancel.is_cancelled() {
+                return;
+            }
+            let left = scheduled.saturating_sub(session.clock.now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(LONGEST_SLEEP));
+        }
+        let due = Due {
+            number,
+            scheduled,
+            prepared,
+        };
+        if sender.blocking_send(due).is_err() {
+            return;
+        }
+    }
+}
+
+/// Measures how late this runtime's timer is, until it is cancelled: so late it may see what
+/// arrives. The timer's own resolution, a millisecond, is in it.
+pub(crate) async fn watch_timer(lag: &mut Samples) {
+    const EVERY: Duration = Duration::from_millis(20);
+    let mut due = tokio::time::Instant::now();
+    loop {
+        due += EVERY;
+        tokio::time::sleep_until(due).await;
+        let now = tokio::time::Instant::now();
+        lag.record(now.saturating_duration_since(due));
+        due = now;
+    }
+}
