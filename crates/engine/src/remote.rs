@@ -4,6 +4,8 @@
 //! [`publish_kv_events`]; `forebay-worker` does both. The other side makes a [`RemoteEngine`] of an
 //! instance it has found. What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
 
+#[cfg(feature = "conformance")]
+mod behind_planes;
 mod card;
 mod engine;
 mod frames;
@@ -16,6 +18,8 @@ mod kv_subscription;
 mod load;
 mod names;
 
+#[cfg(feature = "conformance")]
+pub use behind_planes::behind_planes;
 pub use card::WorkerCard;
 pub use engine::RemoteEngine;
 pub use handler::EngineHandler;

@@ -228,6 +228,21 @@ impl Engine for Toy {
 
 conformance_tests!(Toy::new(Bug::None));
 
+/// The same engine behind planes.
+mod remote {
+    use forebay_engine::remote::{RemoteEngine, behind_planes};
+    use forebay_observability::Registry;
+    use forebay_runtime::Tasks;
+
+    use super::*;
+
+    async fn engine() -> RemoteEngine {
+        behind_planes(Toy::new(Bug::None), &Tasks::new(&Registry::new())).await
+    }
+
+    conformance_tests!(engine().await);
+}
+
 /// Whether a check fails, as its test would.
 macro_rules! catches {
     ($check:ident, $bug:expr) => {

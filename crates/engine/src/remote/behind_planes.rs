@@ -1,0 +1,46 @@
+use std::future::pending;
+use std::sync::Arc;
+
+use forebay_runtime::{Instance, Planes, TaskKind, Tasks};
+use forebay_tokens::WorkerId;
+
+use super::{
+    EngineHandler, RemoteEngine, WorkerCard, engine_endpoint, kv_topic, publish_kv_events,
+};
+use crate::Engine;
+
+/// An engine as it looks from behind in-process planes, to put it through the suite once more:
+/// what its outputs and errors lose on the way shows there. It is served until `tasks` end.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub async fn behind_planes(engine: impl Engine, tasks: &Tasks) -> RemoteEngine {
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let planes = Planes::in_process();
+    let endpoint = engine_endpoint("suite").expect("a proper name");
+    let worker = WorkerId(1);
+    let handler = Arc::new(EngineHandler::new(engine.clone()));
+    let served = planes.requests.serve(&endpoint, worker, handler).await;
+    let served = served.expect("the planes are empty");
+    let topic = kv_topic(&endpoint, worker);
+    let publisher = planes.events.publisher(&topic, worker).await;
+    let mut publisher = publisher.expect("it is in this process");
+    let card = WorkerCard {
+        model: engine.info().model.clone(),
+        engine: engine.info().clone(),
+    };
+    let instance = Instance {
+        endpoint,
+        worker,
+        address: served.address().to_owned(),
+        card: card.encode(),
+    };
+    tasks.spawn(TaskKind::Background, "behind_planes", async move {
+        let _served = served;
+        publish_kv_events(&*engine, &mut *publisher).await;
+        // An engine without KV events is served all the same.
+        pending::<()>().await;
+    });
+    RemoteEngine::new(instance, &planes, tasks).expect("the card was just made")
+}
