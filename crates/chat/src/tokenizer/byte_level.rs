@@ -4,7 +4,7 @@ use super::{GgufVocabulary, Tokenizer, gguf};
 
 /// The byte that a character stands for in a byte-level vocabulary (GPT-2's `bytes_to_unicode`):
 /// printable Latin-1 is itself, the other 68 bytes are U+0100 onwards, in their order.
-pub(super) fn byte_of(character: char) -> Option<u8> {
+fn byte_of(character: char) -> Option<u8> {
     match u32::from(character) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),
         code @ 0x100..=0x120 => Some((code - 0x100) as u8),
@@ -14,8 +14,16 @@ pub(super) fn byte_of(character: char) -> Option<u8> {
     }
 }
 
+/// Appends the bytes that a vocabulary entry spells; `None`, with some appended, if it is no such
+/// spelling.
+pub(super) fn append_bytes(entry: &str, bytes: &mut Vec<u8>) -> Option<()> {
+    entry
+        .chars()
+        .try_for_each(|character| Some(bytes.push(byte_of(character)?)))
+}
+
 /// The character that a byte is written as: the inverse of [`byte_of`].
-fn char_of(byte: u8) -> char {
+pub(super) fn char_of(byte: u8) -> char {
     let code = match byte {
         0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => u32::from(byte),
         0x00..=0x20 => 0x100 + u32::from(byte),

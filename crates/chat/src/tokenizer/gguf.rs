@@ -1,13 +1,10 @@
-use forebay_tokens::TokenId;
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
+use std::collections::BTreeMap;
 
-use super::Tokenizer;
+use forebay_tokens::TokenId;
+
+use super::bpe::{AddedToken, ByteLevelBpe, Definition, WordRule};
+use super::hugging_face::HuggingFace;
+use super::{Model, Tokenizer};
 use crate::TokenizerError;
 
 /// `token_types` value of an ordinary token.
@@ -18,11 +15,6 @@ const UNKNOWN: i32 = 2;
 pub(super) const CONTROL: i32 = 3;
 /// `token_types` value of a token that is matched in the text before all others.
 const USER_DEFINED: i32 = 4;
-
-/// The regular expression of Llama 3.
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// The regular expression of Qwen 2: Llama 3's, with single digits.
-const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The tokenizer metadata of a GGUF file (keys `tokenizer.ggml.*`).
 #[derive(Clone, Debug, Default)]
@@ -50,127 +42,66 @@ pub struct GgufVocabulary {
     pub add_bos: Option<bool>,
 }
 
-/// How a family of models cuts a text into words.
-struct WordRule {
-    pre_tokenizer: PreTokenizerWrapper,
-    /// A word that is in the vocabulary is that token, whatever the merges.
-    ignore_merges: bool,
-    /// The text is brought into Unicode's composed form first.
-    compose: bool,
-    add_bos: bool,
+pub(super) fn build(vocabulary: &GgufVocabulary) -> Result<Tokenizer, TokenizerError> {
+    let definition = definition(vocabulary)?;
+    let model = match ByteLevelBpe::new(&definition)? {
+        Some(bpe) => Model::ByteLevel(Box::new(bpe)),
+        None => Model::HuggingFace(Box::new(HuggingFace::new(&definition)?)),
+    };
+    let add_bos = definition.rule == WordRule::Llama3;
+    let add_bos = vocabulary.add_bos.unwrap_or(add_bos);
+    let prefix = vocabulary.bos.filter(|_| add_bos).into_iter().collect();
+    Ok(Tokenizer::new(model, prefix, Vec::new()).with_special(vocabulary.bos, vocabulary.eos))
 }
 
-impl WordRule {
-    fn named(name: &str) -> Result<Self, TokenizerError> {
-        let plain = |pre_tokenizer| Self {
-            pre_tokenizer,
-            ignore_merges: false,
-            compose: false,
-            add_bos: false,
-        };
-        Ok(match name {
-            "gpt-2" => plain(byte_level(true)),
-            "smollm" | "starcoder" | "refact" | "command-r" => plain(sequence([
-                PreTokenizerWrapper::Digits(Digits::new(true)),
-                byte_level(true),
-            ])),
-            "llama-bpe" => Self {
-                ignore_merges: true,
-                add_bos: true,
-                ..plain(sequence([isolate(LLAMA_3)?, byte_level(false)]))
-            },
-            "qwen2" => Self {
-                compose: true,
-                ..plain(sequence([isolate(QWEN_2)?, byte_level(false)]))
-            },
-            _ => return Err(TokenizerError::UnsupportedPreTokenizer(name.to_owned())),
-        })
-    }
-}
-
-fn byte_level(use_regex: bool) -> PreTokenizerWrapper {
-    PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, use_regex))
-}
-
-fn sequence<const N: usize>(steps: [PreTokenizerWrapper; N]) -> PreTokenizerWrapper {
-    PreTokenizerWrapper::Sequence(Sequence::new(steps.into()))
-}
-
-fn isolate(regex: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
-    let pattern = SplitPattern::Regex(regex.to_owned());
-    Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-        .map(PreTokenizerWrapper::Split)
-        .map_err(TokenizerError::Definition)
-}
-
-pub(super) fn build(vocabulary: GgufVocabulary) -> Result<Tokenizer, TokenizerError> {
+/// What a vocabulary defines.
+pub(super) fn definition(vocabulary: &GgufVocabulary) -> Result<Definition<'_>, TokenizerError> {
     if vocabulary.model != "gpt2" {
-        return Err(TokenizerError::UnsupportedModel(vocabulary.model));
+        return Err(TokenizerError::UnsupportedModel(vocabulary.model.clone()));
     }
-    let rule = WordRule::named(&vocabulary.pre)?;
-    check(&vocabulary)?;
-    let GgufVocabulary {
-        tokens,
-        merges,
-        token_types,
-        bos,
-        eos,
-        unk,
-        add_bos,
-        ..
-    } = vocabulary;
-
-    let merges = merges
-        .into_iter()
-        .map(|merge| match merge.split_once(' ') {
-            Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-            None => Err(TokenizerError::InvalidVocabulary(format!(
-                "merge {merge:?} has no space"
-            ))),
+    let rule = match vocabulary.pre.as_str() {
+        "gpt-2" => WordRule::Gpt2,
+        "smollm" | "starcoder" | "refact" | "command-r" => WordRule::DigitsThenGpt2,
+        "llama-bpe" => WordRule::Llama3,
+        "qwen2" => WordRule::Qwen2,
+        other => return Err(TokenizerError::UnsupportedPreTokenizer(other.to_owned())),
+    };
+    check(vocabulary)?;
+    let merges = vocabulary.merges.iter().map(|merge| {
+        let parts = merge.split_once(' ');
+        parts.ok_or_else(|| invalid(format!("merge {merge:?} has no space")))
+    });
+    let tokens = vocabulary.tokens.iter().map(String::as_str).zip(0..);
+    // The last of several alike holds, as among the tokens.
+    let added: BTreeMap<&str, (TokenId, i32)> = tokens
+        .clone()
+        .zip(&vocabulary.token_types)
+        .filter(|((text, _), kind)| {
+            matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED) && !text.is_empty()
         })
-        .collect::<Result<Vec<_>, _>>()?;
-    let added: Vec<_> = token_types
-        .iter()
-        .zip(&tokens)
-        .filter_map(|(&token_type, token)| match token_type {
-            UNKNOWN | CONTROL => Some(AddedToken::from(token.clone(), true)),
-            USER_DEFINED => Some(AddedToken::from(token.clone(), false).normalized(false)),
-            _ => None,
-        })
+        .map(|((text, id), &kind)| (text, (id, kind)))
         .collect();
-
-    let mut bpe = BPE::builder().ignore_merges(rule.ignore_merges);
-    if let Some(unk) = unk {
-        bpe = bpe.unk_token(tokens[unk as usize].clone());
-    }
-    let entries = tokens.into_iter().zip(0..).collect::<Vocab>();
-    let bpe = bpe
-        .vocab_and_merges(entries, merges)
-        .build()
-        .map_err(TokenizerError::Definition)?;
-
-    let mut model = tokenizers::Tokenizer::new(bpe);
-    if rule.compose {
-        model
-            .with_normalizer(Some(NFC))
-            .map_err(TokenizerError::Definition)?;
-    }
-    model.with_pre_tokenizer(Some(rule.pre_tokenizer));
-    model.with_decoder(Some(ByteLevel::default()));
-    model
-        .add_tokens(added)
-        .map_err(TokenizerError::Definition)?;
-
-    let prefix = bos.filter(|_| add_bos.unwrap_or(rule.add_bos));
-    Ok(Tokenizer::from_parts(model, prefix, bos, eos))
+    let added = added.into_iter().map(|(text, (id, kind))| AddedToken {
+        text,
+        id,
+        special: kind != USER_DEFINED,
+    });
+    Ok(Definition {
+        merges: merges.collect::<Result<_, _>>()?,
+        added: added.collect(),
+        tokens: tokens.collect(),
+        unknown: vocabulary.unk,
+        rule,
+        ignore_merges: rule == WordRule::Llama3,
+        compose: rule == WordRule::Qwen2,
+    })
 }
 
 fn check(vocabulary: &GgufVocabulary) -> Result<(), TokenizerError> {
-    let invalid = |reason| Err(TokenizerError::InvalidVocabulary(reason));
     let size = vocabulary.tokens.len();
     let types = vocabulary.token_types.len();
     if types != 0 && types != size {
-        return invalid(format!("{types} token types for {size} tokens"));
+        return Err(invalid(format!("{types} token types for {size} tokens")));
     }
     for (name, id) in [
         ("bos", vocabulary.bos),
@@ -178,8 +109,12 @@ fn check(vocabulary: &GgufVocabulary) -> Result<(), TokenizerError> {
         ("unk", vocabulary.unk),
     ] {
         if let Some(id) = id.filter(|&id| id as usize >= size) {
-            return invalid(format!("{name} is token {id} of {size}"));
+            return Err(invalid(format!("{name} is token {id} of {size}")));
         }
     }
     Ok(())
+}
+
+fn invalid(reason: String) -> TokenizerError {
+    TokenizerError::InvalidVocabulary(reason)
 }
