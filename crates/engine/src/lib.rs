@@ -4,6 +4,8 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod engine;
+#[cfg(feature = "host")]
+pub mod host;
 mod info;
 mod kv_events;
 #[cfg(feature = "remote")]

@@ -1,12 +1,11 @@
 //! The engine behind the [`Engine`] trait: a thread that steps, and handles to it.
 
-mod kv_broadcast;
-mod output_stream;
 mod step_loop;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use forebay_engine::host::LiveStreams;
 use forebay_engine::{
     Control, Engine, EngineInfo, Error, ErrorClass, GenerateRequest, GenerateStream, KvEventStream,
     Load,
@@ -24,7 +23,6 @@ use crate::engine_core::{CAPABILITIES, EngineCore, KvBlock};
 use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::model::{GgufMetadata, Model};
-use output_stream::LiveStreams;
 use step_loop::{Command, StepLoop};
 
 /// Commands that wait for the engine's thread; who sends more waits for the end of a step.
@@ -95,7 +93,9 @@ impl NativeEngine {
         let model = core.model().clone();
         let info = info(model_name, &core);
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let streams = LiveStreams::default();
+        // Weak: who can ask the engine for something is who has its handle.
+        let wake = commands.downgrade();
+        let streams = LiveStreams::new(move || step_loop::wake(&wake));
         let load = Arc::new(Mutex::new(core.load()));
         let step_loop = StepLoop::new(
             core,
@@ -191,7 +191,7 @@ impl Engine for NativeEngine {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
-        let (writer, stream) = self.streams.open(&request.request_id, &self.commands);
+        let (writer, stream) = self.streams.open(&request.request_id);
         async move {
             // Dropping this future drops the stream, and with it the request.
             let accepted = self.ask(|reply| Command::Generate {
@@ -207,7 +207,6 @@ impl Engine for NativeEngine {
 
     fn abort(&self, request: &RequestId) {
         self.streams.abort(request.as_str());
-        step_loop::wake(&self.commands);
     }
 
     fn load(&self) -> Load {

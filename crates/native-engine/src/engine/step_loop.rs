@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_batch_scheduler::SequenceId;
+use forebay_engine::host::{KvBroadcast, KvSubscription, LiveStreams, OutputWriter, Unwanted};
 use forebay_engine::{Control, Error, FinishReason, GenerateRequest, Load};
-use forebay_tokens::TokenId;
+use forebay_tokens::{DpRank, TokenId};
 use futures::executor::block_on;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::kv_broadcast::{KvBroadcast, Subscription};
-use super::output_stream::{LiveStreams, OutputWriter, Unwanted};
 use super::{COMMANDS, stopped};
 use crate::engine_core::{EngineCore, KvBlock};
 use crate::metrics::Metrics;
+
+/// There is one.
+const RANK: DpRank = DpRank(0);
 
 /// What the thread is asked for, between two steps.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub(super) enum Command {
         control: Control,
         reply: oneshot::Sender<Result<(), Error>>,
     },
-    Subscribe(oneshot::Sender<Subscription>),
+    Subscribe(oneshot::Sender<KvSubscription>),
     Export {
         tokens: Vec<TokenId>,
         cache_salt: String,
@@ -49,9 +51,11 @@ pub(super) enum Command {
 }
 
 /// Lets the thread look at its streams.
-pub(super) fn wake(commands: &mpsc::Sender<Command>) {
-    // If the channel is full, the thread looks when it has emptied it.
-    let _ = commands.try_send(Command::Wake);
+pub(super) fn wake(commands: &mpsc::WeakSender<Command>) {
+    if let Some(commands) = commands.upgrade() {
+        // If the channel is full, the thread looks when it has emptied it.
+        let _ = commands.try_send(Command::Wake);
+    }
 }
 
 /// The thread's state.
@@ -77,7 +81,7 @@ impl StepLoop {
             core,
             commands,
             writers: FxHashMap::default(),
-            kv_events: KvBroadcast::new(),
+            kv_events: KvBroadcast::new(RANK),
             streams,
             load,
             metrics,

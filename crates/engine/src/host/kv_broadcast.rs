@@ -1,42 +1,43 @@
-//! The KV cache's changes for any number of subscribers.
-
-use forebay_engine::{Error, ErrorClass, KvEventBatch, KvEventStream};
 use forebay_tokens::{DpRank, KvEvent};
 use futures::{StreamExt as _, stream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::{Error, ErrorClass, KvEventBatch, KvEventStream};
+
 /// Batches that a subscriber may be behind: one for each of so many steps.
 const BATCHES: usize = 1024;
 
-/// There is one.
-const RANK: DpRank = DpRank(0);
-
-/// Numbers batches and sends them to whoever subscribed.
-pub(super) struct KvBroadcast {
+/// The changes of one rank's KV cache, for any number of subscribers: numbers batches and sends them
+/// to whoever subscribed. Batch 0 stands for the empty cache of the beginning.
+#[derive(Debug)]
+pub struct KvBroadcast {
     sender: broadcast::Sender<KvEventBatch>,
-    /// Of the last batch. Batch 0 stands for the empty cache of the beginning.
+    rank: DpRank,
+    /// Of the last batch.
     sequence: u64,
 }
 
-/// A subscriber's part.
+/// A subscriber's part, to be made a stream.
 #[derive(Debug)]
-pub(super) struct Subscription {
+pub struct KvSubscription {
     snapshot: KvEventBatch,
     changes: broadcast::Receiver<KvEventBatch>,
 }
 
 impl KvBroadcast {
-    pub(super) fn new() -> Self {
+    /// Of a rank whose cache is empty.
+    pub fn new(rank: DpRank) -> Self {
         let (sender, _) = broadcast::channel(BATCHES);
         Self {
             sender,
+            rank,
             sequence: 0,
         }
     }
 
     /// Sends what changed, if anything did.
-    pub(super) fn publish(&mut self, events: Vec<KvEvent>) {
+    pub fn publish(&mut self, events: Vec<KvEvent>) {
         if !events.is_empty() {
             self.sequence += 1;
             let batch = self.batch(events);
@@ -47,8 +48,8 @@ impl KvBroadcast {
 
     /// Subscribes to what is published from now on. `snapshot` is what the cache holds now;
     /// everything before it must have been published.
-    pub(super) fn subscribe(&self, snapshot: Vec<KvEvent>) -> Subscription {
-        Subscription {
+    pub fn subscribe(&self, snapshot: Vec<KvEvent>) -> KvSubscription {
+        KvSubscription {
             snapshot: self.batch(snapshot),
             changes: self.sender.subscribe(),
         }
@@ -57,14 +58,15 @@ impl KvBroadcast {
     fn batch(&self, events: Vec<KvEvent>) -> KvEventBatch {
         KvEventBatch {
             sequence: self.sequence,
-            rank: RANK,
+            rank: self.rank,
             events,
         }
     }
 }
 
-impl Subscription {
-    pub(super) fn into_stream(self) -> KvEventStream {
+impl KvSubscription {
+    /// First the snapshot, then each change.
+    pub fn into_stream(self) -> KvEventStream {
         let changes = stream::unfold(Some(self.changes), |changes| async {
             let mut changes = changes?;
             match changes.recv().await {
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_subscriber_gets_the_snapshot_and_then_each_change() {
-        let mut broadcast = KvBroadcast::new();
+        let mut broadcast = KvBroadcast::new(DpRank(0));
         let first = broadcast.subscribe(vec![]);
         broadcast.publish(stored(1));
         broadcast.publish(vec![]);
@@ -112,7 +114,7 @@ mod tests {
         broadcast.publish(stored(2));
         drop(broadcast);
 
-        let all = |subscription: Subscription| -> Vec<_> {
+        let all = |subscription: KvSubscription| -> Vec<_> {
             let batches = block_on(subscription.into_stream().collect::<Vec<_>>());
             batches
                 .into_iter()
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn who_falls_behind_gets_an_error_and_the_end() {
-        let mut broadcast = KvBroadcast::new();
+        let mut broadcast = KvBroadcast::new(DpRank(0));
         let subscription = broadcast.subscribe(vec![]);
         for hash in 0..=BATCHES as u64 {
             broadcast.publish(stored(hash));
