@@ -9,20 +9,43 @@ use forebay_observability::Registry;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{Health, Tasks};
 
+use crate::body::Bodies;
 use crate::config::Limits;
+use crate::generation::Waiting;
 use crate::metrics::Metrics;
-use crate::model::ModelRegistry;
+use crate::model::{ModelRegistry, ServedModel};
+use crate::pool::PoolCollector;
 use crate::refusal::Refusal;
-use crate::{request_id, routes};
+use crate::{Process, request_id, routes};
 
 /// What every request handler sees.
 pub(crate) struct App {
     pub(crate) limits: Limits,
+    pub(crate) bodies: Bodies,
     pub(crate) models: ModelRegistry,
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
     pub(crate) registry: Registry,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) waiting: Arc<Waiting>,
+}
+
+impl App {
+    pub(crate) fn new(limits: Limits, models: ModelRegistry, process: Process) -> Self {
+        let registry = process.metrics;
+        registry.register_collector(PoolCollector::new(models.pools()));
+        let names = models.served().map(ServedModel::name);
+        Self {
+            limits,
+            bodies: Bodies::new(&limits, &registry),
+            metrics: Arc::new(Metrics::new(&registry, names)),
+            waiting: Arc::new(Waiting::new(&limits, &registry)),
+            models,
+            tasks: process.tasks,
+            health: process.health,
+            registry,
+        }
+    }
 }
 
 /// The whole surface: every route there is.

@@ -1,6 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use forebay_router::RouterConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -15,16 +17,36 @@ pub struct FrontendConfig {
     pub port: u16,
     /// The longest request body. Default 16 MiB.
     pub body_limit_bytes: usize,
-    /// How many connections are open at a time, at least 1; more wait in the system's queue.
-    /// Default 4096.
+    /// The most bytes that the bodies of all requests hold together, from their arrival until they
+    /// are tokens; a body up to 16 KiB does not count. At least 1. Default 256 MiB.
+    pub body_budget_bytes: usize,
+    /// The longest request line and header fields together; 1 KiB to 1 MiB. Default 32 KiB.
+    pub head_limit_bytes: usize,
+    /// How many connections are open at a time, at least 1. One more closes the one that is idle
+    /// for longest; if none is, it waits. Default 16384.
     pub max_connections: usize,
-    /// How long a client may take to send a request's head, and a connection may be idle; more
-    /// than 0. Default 30.
+    /// How long a client may take to send a request's head, from its first byte; more than 0.
+    /// Default 30.
     pub header_timeout_seconds: f64,
     /// How long a client may take to send a request's body; more than 0. Default 60.
     pub body_timeout_seconds: f64,
+    /// How long a connection may be idle before its first request and between two; more than 0.
+    /// Default 120.
+    pub idle_timeout_seconds: f64,
+    /// How long a client may take nothing of an answer that waits for it; more than 0.
+    /// Default 60.
+    pub write_timeout_seconds: f64,
     /// The most choices of one request, over all its prompts; at least 1. Default 256.
     pub max_choices: u32,
+    /// How long a request waits for a worker where there is none; more than 0. Default 5.
+    pub worker_wait_seconds: f64,
+    /// How many choices may wait for a worker; one more is refused. Default 1024.
+    pub max_waiting_requests: usize,
+    /// How many workers are tried for a choice, where they refuse it or fail in it; at least 1.
+    /// Default 3.
+    pub max_attempts: u32,
+    /// How a worker is chosen.
+    pub router: RouterConfig,
 }
 
 impl Default for FrontendConfig {
@@ -33,10 +55,18 @@ impl Default for FrontendConfig {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 8000,
             body_limit_bytes: 16 << 20,
-            max_connections: 4096,
+            body_budget_bytes: 256 << 20,
+            head_limit_bytes: 32 << 10,
+            max_connections: 16_384,
             header_timeout_seconds: 30.0,
             body_timeout_seconds: 60.0,
+            idle_timeout_seconds: 120.0,
+            write_timeout_seconds: 60.0,
             max_choices: 256,
+            worker_wait_seconds: 5.0,
+            max_waiting_requests: 1024,
+            max_attempts: 3,
+            router: RouterConfig::default(),
         }
     }
 }
@@ -62,10 +92,28 @@ impl FrontendConfig {
         };
         Ok(Limits {
             body_bytes: at_least_1("body_limit_bytes", self.body_limit_bytes)?,
+            body_budget_bytes: at_least_1("body_budget_bytes", self.body_budget_bytes)?,
+            head_bytes: match self.head_limit_bytes {
+                limit @ HEAD_LEAST_BYTES..=HEAD_MOST_BYTES => limit,
+                _ => {
+                    return Err(Error::InvalidSetting {
+                        setting: "head_limit_bytes",
+                        expected: "1024 to 1048576",
+                    });
+                }
+            },
             connections: at_least_1("max_connections", self.max_connections)?,
             header_timeout: seconds("header_timeout_seconds", self.header_timeout_seconds)?,
             body_timeout: seconds("body_timeout_seconds", self.body_timeout_seconds)?,
+            idle_timeout: seconds("idle_timeout_seconds", self.idle_timeout_seconds)?,
+            write_timeout: seconds("write_timeout_seconds", self.write_timeout_seconds)?,
             choices: at_least_1("max_choices", self.max_choices as usize)?,
+            worker_wait: seconds("worker_wait_seconds", self.worker_wait_seconds)?,
+            waiting_requests: self.max_waiting_requests,
+            attempts: NonZeroU32::new(self.max_attempts).ok_or(Error::InvalidSetting {
+                setting: "max_attempts",
+                expected: "at least 1",
+            })?,
         })
     }
 }
@@ -74,11 +122,21 @@ impl FrontendConfig {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
+    pub(crate) body_budget_bytes: usize,
+    pub(crate) head_bytes: usize,
     pub(crate) connections: usize,
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) choices: usize,
+    pub(crate) worker_wait: Duration,
+    pub(crate) waiting_requests: usize,
+    pub(crate) attempts: NonZeroU32,
 }
+
+const HEAD_LEAST_BYTES: usize = 1 << 10;
+const HEAD_MOST_BYTES: usize = 1 << 20;
 
 /// A time above 0, at most a day.
 fn seconds(setting: &'static str, seconds: f64) -> Result<Duration, Error> {
@@ -102,7 +160,7 @@ mod tests {
         let config: FrontendConfig =
             serde_json::from_str(r#"{"host": "::1", "port": 80}"#).unwrap();
         assert_eq!(config.address().to_string(), "[::1]:80");
-        assert_eq!(config.max_connections, 4096);
+        assert_eq!(config.max_connections, 16_384);
         let error = serde_json::from_str::<FrontendConfig>(r#"{"prot": 80}"#).unwrap_err();
         assert!(error.to_string().contains("prot"), "{error}");
     }
@@ -125,6 +183,34 @@ mod tests {
                     ..valid.clone()
                 },
                 "body_limit_bytes",
+            ),
+            (
+                FrontendConfig {
+                    body_budget_bytes: 0,
+                    ..valid.clone()
+                },
+                "body_budget_bytes",
+            ),
+            (
+                FrontendConfig {
+                    head_limit_bytes: 1023,
+                    ..valid.clone()
+                },
+                "head_limit_bytes",
+            ),
+            (
+                FrontendConfig {
+                    idle_timeout_seconds: -1.0,
+                    ..valid.clone()
+                },
+                "idle_timeout_seconds",
+            ),
+            (
+                FrontendConfig {
+                    write_timeout_seconds: 1e9,
+                    ..valid.clone()
+                },
+                "write_timeout_seconds",
             ),
             (
                 FrontendConfig {

@@ -1,6 +1,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use forebay_tokens::WorkerId;
+
 /// Why a frontend could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -21,6 +23,17 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// A setting of the router is out of its range.
+    #[error("the frontend's router cannot be set up")]
+    Router(#[from] forebay_router::ConfigError),
+    /// A worker's model is not the one of its pool.
+    #[error("worker {worker} serves a model with another {what}")]
+    OtherModel {
+        /// The worker.
+        worker: WorkerId,
+        /// What differs.
+        what: &'static str,
     },
     /// A model has no name.
     #[error("a model has an empty name")]

@@ -1,33 +1,97 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use forebay_observability::{Buckets, Counter, EncodeLabelSet, Family, Gauge, Histogram, Registry};
 
 /// The frontend's metrics, all under `forebay_frontend_`.
-#[derive(Clone, Debug)]
+///
+/// Every series is made when the frontend is: a request looks none up by its labels, and a rate is
+/// there before the first event.
+#[derive(Debug)]
 pub(crate) struct Metrics {
-    requests: Family<RequestLabels, Counter>,
-    in_flight: Family<EndpointLabels, Gauge>,
-    duration: Family<EndpointLabels, Histogram, Buckets>,
-    disconnects: Family<EndpointLabels, Counter>,
-    time_to_first_token: Family<ModelLabels, Histogram, Buckets>,
-    inter_token_latency: Family<ModelLabels, Histogram, Buckets>,
-    prompt_tokens: Family<ModelLabels, Counter>,
-    cached_tokens: Family<ModelLabels, Counter>,
-    completion_tokens: Family<ModelLabels, Counter>,
-    pub(crate) connections: Gauge,
-    pub(crate) connections_limit: Gauge,
+    endpoints: [EndpointMetrics; 2],
+    stages: [Histogram; 5],
+    models: HashMap<String, Arc<ModelMetrics>>,
+    no_model: Arc<ModelMetrics>,
 }
 
 /// What a request is counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     ChatCompletions,
     Completions,
 }
 
 impl Endpoint {
-    pub(crate) fn as_str(self) -> &'static str {
+    const ALL: [Self; 2] = [Self::ChatCompletions, Self::Completions];
+
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
             Self::Completions => "completions",
+        }
+    }
+}
+
+/// What a request goes through, one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its body arrives.
+    Read,
+    /// It is parsed, rendered and tokenized, perhaps after a wait for a thread.
+    Prepare,
+    /// Workers are chosen for it, perhaps after a wait for one, and take it.
+    Route,
+    /// The engine computes its first token.
+    FirstToken,
+    /// The rest of its answer.
+    Rest,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [
+        Self::Read,
+        Self::Prepare,
+        Self::Route,
+        Self::FirstToken,
+        Self::Rest,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Prepare => "prepare",
+            Self::Route => "route",
+            Self::FirstToken => "first_token",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// A status as requests are counted under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusClass {
+    Good,
+    Refused,
+    Failed,
+}
+
+impl StatusClass {
+    const ALL: [Self; 3] = [Self::Good, Self::Refused, Self::Failed];
+
+    const fn of(status: u16) -> Self {
+        match status {
+            0..=399 => Self::Good,
+            400..=499 => Self::Refused,
+            500.. => Self::Failed,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "2xx",
+            Self::Refused => "4xx",
+            Self::Failed => "5xx",
         }
     }
 }
@@ -36,7 +100,6 @@ impl Endpoint {
 struct RequestLabels {
     endpoint: &'static str,
     model: String,
-    /// `2xx`, `4xx` or `5xx`.
     status: &'static str,
 }
 
@@ -46,38 +109,129 @@ struct EndpointLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ModelLabels {
     model: String,
 }
 
-/// The metrics of one model, looked up once for a request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+struct EndpointMetrics {
+    in_flight: Gauge,
+    duration: Histogram,
+    disconnects: Counter,
+}
+
+/// The metrics of one model.
+#[derive(Debug)]
 pub(crate) struct ModelMetrics {
+    /// By endpoint and class of status.
+    requests: [[Counter; 3]; 2],
     pub(crate) time_to_first_token: Histogram,
     pub(crate) inter_token_latency: Histogram,
     pub(crate) prompt_tokens: Counter,
     pub(crate) cached_tokens: Counter,
     pub(crate) completion_tokens: Counter,
+    pub(crate) retries: Counter,
 }
 
 impl Metrics {
-    pub(crate) fn new(registry: &Registry) -> Self {
+    /// The metrics of a frontend that serves these models.
+    pub(crate) fn new<'a>(registry: &Registry, models: impl Iterator<Item = &'a str>) -> Self {
         let registry = registry.component("frontend");
+        let of_models = ModelFamilies::new(&registry);
+        Self {
+            endpoints: endpoints(&registry),
+            stages: stages(&registry),
+            models: models
+                .map(|name| (name.to_owned(), Arc::new(of_models.of(name))))
+                .collect(),
+            no_model: Arc::new(of_models.of("")),
+        }
+    }
+
+    /// Of a served model by its name; of a request for none that is served, otherwise.
+    pub(crate) fn of_model(&self, name: &str) -> &Arc<ModelMetrics> {
+        self.models.get(name).unwrap_or(&self.no_model)
+    }
+
+    pub(crate) fn begin(&self, endpoint: Endpoint) {
+        self.endpoints[endpoint as usize].in_flight.inc();
+    }
+
+    pub(crate) fn end(&self, endpoint: Endpoint, model: &ModelMetrics, status: u16, seconds: f64) {
+        let metrics = &self.endpoints[endpoint as usize];
+        metrics.in_flight.dec();
+        metrics.duration.observe(seconds);
+        model.requests[endpoint as usize][StatusClass::of(status) as usize].inc();
+    }
+
+    pub(crate) fn disconnected(&self, endpoint: Endpoint) {
+        self.endpoints[endpoint as usize].disconnects.inc();
+    }
+
+    pub(crate) fn passed(&self, stage: Stage, seconds: f64) {
+        self.stages[stage as usize].observe(seconds);
+    }
+}
+
+fn endpoints(registry: &Registry) -> [EndpointMetrics; 2] {
+    let in_flight =
+        registry.family::<_, Gauge>("requests_in_flight", "Requests that have not ended");
+    let duration = registry.histogram_family(
+        "request_duration_seconds",
+        "From a request's arrival to the end of its answer",
+        Buckets::REQUEST_DURATION,
+    );
+    let disconnects = registry.family::<_, Counter>(
+        "client_disconnects",
+        "Requests whose client left before the end of the answer",
+    );
+    Endpoint::ALL.map(|endpoint| {
+        let labels = EndpointLabels {
+            endpoint: endpoint.as_str(),
+        };
+        EndpointMetrics {
+            in_flight: in_flight.get_or_create_owned(&labels),
+            duration: duration.get_or_create_owned(&labels),
+            disconnects: disconnects.get_or_create_owned(&labels),
+        }
+    })
+}
+
+fn stages(registry: &Registry) -> [Histogram; 5] {
+    let family = registry.histogram_family(
+        "stage_duration_seconds",
+        "How long requests took for what they go through: read, prepare, route, first_token, rest",
+        Buckets::STAGE_DURATION,
+    );
+    Stage::ALL.map(|stage| {
+        family.get_or_create_owned(&StageLabels {
+            stage: stage.as_str(),
+        })
+    })
+}
+
+struct ModelFamilies {
+    requests: Family<RequestLabels, Counter>,
+    time_to_first_token: Family<ModelLabels, Histogram, Buckets>,
+    inter_token_latency: Family<ModelLabels, Histogram, Buckets>,
+    prompt_tokens: Family<ModelLabels, Counter>,
+    cached_tokens: Family<ModelLabels, Counter>,
+    completion_tokens: Family<ModelLabels, Counter>,
+    retries: Family<ModelLabels, Counter>,
+}
+
+impl ModelFamilies {
+    fn new(registry: &Registry) -> Self {
         Self {
             requests: registry.family(
                 "requests",
                 "Requests that ended, by endpoint, model and class of status; a stream that failed \
                  counts under its error",
-            ),
-            in_flight: registry.family("requests_in_flight", "Requests that have not ended"),
-            duration: registry.histogram_family(
-                "request_duration_seconds",
-                "From a request's arrival to the end of its answer",
-                Buckets::REQUEST_DURATION,
-            ),
-            disconnects: registry.family(
-                "client_disconnects",
-                "Requests whose client left before the end of the answer",
             ),
             time_to_first_token: registry.histogram_family(
                 "time_to_first_token_seconds",
@@ -95,59 +249,34 @@ impl Metrics {
                 "Tokens of prompts that were taken from the KV cache",
             ),
             completion_tokens: registry.family("completion_tokens", "Tokens generated"),
-            connections: registry.gauge("connections", "Open connections"),
-            connections_limit: registry
-                .gauge("connections_limit", "How many connections may be open"),
+            retries: registry.family(
+                "retries",
+                "Attempts at another worker, after one refused a choice or failed in it",
+            ),
         }
     }
 
-    pub(crate) fn of_model(&self, name: &str) -> ModelMetrics {
-        let labels = ModelLabels {
+    fn of(&self, name: &str) -> ModelMetrics {
+        let model = ModelLabels {
             model: name.to_owned(),
         };
+        let requests = |endpoint: Endpoint| {
+            StatusClass::ALL.map(|status| {
+                self.requests.get_or_create_owned(&RequestLabels {
+                    endpoint: endpoint.as_str(),
+                    model: name.to_owned(),
+                    status: status.as_str(),
+                })
+            })
+        };
         ModelMetrics {
-            time_to_first_token: self.time_to_first_token.get_or_create_owned(&labels),
-            inter_token_latency: self.inter_token_latency.get_or_create_owned(&labels),
-            prompt_tokens: self.prompt_tokens.get_or_create_owned(&labels),
-            cached_tokens: self.cached_tokens.get_or_create_owned(&labels),
-            completion_tokens: self.completion_tokens.get_or_create_owned(&labels),
+            requests: Endpoint::ALL.map(requests),
+            time_to_first_token: self.time_to_first_token.get_or_create_owned(&model),
+            inter_token_latency: self.inter_token_latency.get_or_create_owned(&model),
+            prompt_tokens: self.prompt_tokens.get_or_create_owned(&model),
+            cached_tokens: self.cached_tokens.get_or_create_owned(&model),
+            completion_tokens: self.completion_tokens.get_or_create_owned(&model),
+            retries: self.retries.get_or_create_owned(&model),
         }
-    }
-
-    pub(crate) fn begin(&self, endpoint: Endpoint) {
-        self.in_flight(endpoint).inc();
-    }
-
-    /// `model` is a served model's name, or empty where none was found.
-    pub(crate) fn end(&self, endpoint: Endpoint, model: &str, status: u16, seconds: f64) {
-        self.in_flight(endpoint).dec();
-        let labels = RequestLabels {
-            endpoint: endpoint.as_str(),
-            model: model.to_owned(),
-            status: match status {
-                0..=399 => "2xx",
-                400..=499 => "4xx",
-                500.. => "5xx",
-            },
-        };
-        self.requests.get_or_create_owned(&labels).inc();
-        let labels = EndpointLabels {
-            endpoint: endpoint.as_str(),
-        };
-        self.duration.get_or_create_owned(&labels).observe(seconds);
-    }
-
-    pub(crate) fn disconnected(&self, endpoint: Endpoint) {
-        let labels = EndpointLabels {
-            endpoint: endpoint.as_str(),
-        };
-        self.disconnects.get_or_create_owned(&labels).inc();
-    }
-
-    fn in_flight(&self, endpoint: Endpoint) -> Gauge {
-        let labels = EndpointLabels {
-            endpoint: endpoint.as_str(),
-        };
-        self.in_flight.get_or_create_owned(&labels)
     }
 }

@@ -10,7 +10,7 @@ use forebay_protocols::{Error as RequestError, ErrorClass};
 use forebay_tokens::TokenId;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, WorkerPool};
 
 /// How a model's tokens are drawn where a client does not say; what is `None` here is the API's
 /// default.
@@ -44,18 +44,24 @@ pub struct ServedModel {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     sampling: SamplingDefaults,
-    engine: Arc<dyn Engine>,
+    pool: WorkerPool,
     eos_token_ids: Vec<TokenId>,
     created_unix_seconds: u64,
 }
 
 impl ServedModel {
-    /// A model without a chat template: it completes texts, and refuses chat.
+    /// A model that one engine in this process answers for. It has no chat template: it completes
+    /// texts, and refuses chat.
     ///
     /// A choice ends at any of the tokenizer's and the engine's end-of-sequence tokens.
     pub fn new(name: impl Into<String>, tokenizer: Tokenizer, engine: Arc<dyn Engine>) -> Self {
+        Self::pooled(name, tokenizer, WorkerPool::of(engine))
+    }
+
+    /// The same over any number of workers, which may come and go.
+    pub fn pooled(name: impl Into<String>, tokenizer: Tokenizer, pool: WorkerPool) -> Self {
         let mut eos_token_ids = tokenizer.eos().to_vec();
-        eos_token_ids.extend_from_slice(&engine.info().eos_token_ids);
+        eos_token_ids.extend_from_slice(&pool.model().eos_token_ids);
         eos_token_ids.sort_unstable();
         eos_token_ids.dedup();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -65,7 +71,7 @@ impl ServedModel {
             tokenizer,
             template: None,
             sampling: SamplingDefaults::default(),
-            engine,
+            pool,
             eos_token_ids,
             created_unix_seconds: now.map_or(0, |now| now.as_secs()),
         }
@@ -122,8 +128,8 @@ impl ServedModel {
     }
 
     /// What generates its tokens.
-    pub fn engine(&self) -> &Arc<dyn Engine> {
-        &self.engine
+    pub fn pool(&self) -> &WorkerPool {
+        &self.pool
     }
 
     /// The tokens that end its sequences.
@@ -138,7 +144,7 @@ impl ServedModel {
             object: "model".into(),
             created: self.created_unix_seconds,
             owned_by: "forebay".to_owned(),
-            max_model_len: Some(self.engine.info().context_length),
+            max_model_len: Some(self.pool.model().context_length),
         }
     }
 }
@@ -149,7 +155,7 @@ impl fmt::Debug for ServedModel {
             .field("name", &self.name)
             .field("aliases", &self.aliases)
             .field("chat", &self.template.is_some())
-            .field("engine", self.engine.info())
+            .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
 }
@@ -194,6 +200,20 @@ impl ModelRegistry {
             let message = format!("the model {shown:?} does not exist");
             RequestError::new(ErrorClass::NotFound, "model_not_found", message).with_param("model")
         })
+    }
+
+    /// Every model once, in the order of their names.
+    pub(crate) fn served(&self) -> impl Iterator<Item = &ServedModel> {
+        let by_name = self.by_name.iter();
+        by_name.filter_map(|(name, model)| (*name == model.name).then_some(&**model))
+    }
+
+    /// The workers of every model, by its name.
+    pub(crate) fn pools(&self) -> Vec<(String, WorkerPool)> {
+        let pools = self
+            .served()
+            .map(|model| (model.name.clone(), model.pool.clone()));
+        pools.collect()
     }
 
     /// Every name, in order, with what the API tells about it.

@@ -1,11 +1,13 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_pipeline::{Request, Step};
 use forebay_protocols::Error;
 use forebay_protocols::openai::Usage;
+use forebay_router::WorkerRank;
 use tracing::Span;
 
-use crate::metrics::{Endpoint, Metrics, ModelMetrics};
+use crate::metrics::{Endpoint, Metrics, ModelMetrics, Stage};
 use crate::refusal::Refusal;
 
 /// What is told about one request: metrics as it goes, and one log line at its end.
@@ -13,12 +15,15 @@ use crate::refusal::Refusal;
 /// It is held by whatever answers the request. If that is dropped before the answer's end, the
 /// client has left, and the record tells that.
 pub(crate) struct Record {
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     endpoint: Endpoint,
     arrived: Instant,
+    /// When its present stage began, since it arrived.
+    stage_began: Duration,
+    is_routed: bool,
     span: Span,
     model: String,
-    of_model: Option<ModelMetrics>,
+    of_model: Arc<ModelMetrics>,
     first_token: Option<Duration>,
     usage: Usage,
     ended: bool,
@@ -26,15 +31,17 @@ pub(crate) struct Record {
 
 impl Record {
     /// A request that arrived now, in the current span.
-    pub(crate) fn begin(metrics: &Metrics, endpoint: Endpoint) -> Self {
+    pub(crate) fn begin(metrics: &Arc<Metrics>, endpoint: Endpoint) -> Self {
         metrics.begin(endpoint);
         Self {
             metrics: metrics.clone(),
             endpoint,
             arrived: Instant::now(),
+            stage_began: Duration::ZERO,
+            is_routed: false,
             span: Span::current(),
             model: String::new(),
-            of_model: None,
+            of_model: metrics.of_model("").clone(),
             first_token: None,
             usage: Usage::default(),
             ended: false,
@@ -49,21 +56,49 @@ impl Record {
     /// It is for this model.
     pub(crate) fn for_model(&mut self, name: &str) {
         name.clone_into(&mut self.model);
-        self.of_model = Some(self.metrics.of_model(name));
+        self.of_model = self.metrics.of_model(name).clone();
+    }
+
+    /// It is through with this stage, and the next one begins.
+    pub(crate) fn passed(&mut self, stage: Stage) {
+        let now = self.elapsed();
+        let took = now.saturating_sub(self.stage_began);
+        self.metrics.passed(stage, took.as_secs_f64());
+        self.stage_began = now;
+    }
+
+    /// Workers have taken it; once, whatever comes of them.
+    pub(crate) fn routed(&mut self) {
+        if !std::mem::replace(&mut self.is_routed, true) {
+            self.passed(Stage::Route);
+        }
+    }
+
+    /// A worker failed it, and another one is asked.
+    pub(crate) fn retried(&self, at: Option<WorkerRank>, failure: &Error) {
+        self.of_model.retries.inc();
+        let _entered = self.span.enter();
+        tracing::warn!(
+            model = %self.model,
+            worker = at.map(|at| at.worker.0),
+            reason = &*failure.reason,
+            diagnostic = failure.diagnostic.as_deref(),
+            "attempt failed, another worker is asked"
+        );
     }
 
     /// Tokens came.
     pub(crate) fn step(&mut self, request: &Request, step: &Step) {
-        let Some(metrics) = &self.of_model else {
-            return;
-        };
         if let Some(interval) = step.since_last_token {
-            metrics.inter_token_latency.observe(interval.as_secs_f64());
+            let latency = &self.of_model.inter_token_latency;
+            latency.observe(interval.as_secs_f64());
         }
         if self.first_token.is_none() {
             self.first_token = request.timing().time_to_first_token();
             if let Some(ttft) = self.first_token {
-                metrics.time_to_first_token.observe(ttft.as_secs_f64());
+                let to_first = &self.of_model.time_to_first_token;
+                to_first.observe(ttft.as_secs_f64());
+                self.passed(Stage::FirstToken);
             }
         }
     }
@@ -91,18 +126,16 @@ impl Record {
     fn end(&mut self, status: u16, error: Option<&Error>) {
         self.ended = true;
         let seconds = self.elapsed().as_secs_f64();
-        self.metrics
-            .end(self.endpoint, &self.model, status, seconds);
-        let cached_tokens = self.cached_tokens();
-        if let Some(metrics) = &self.of_model {
-            metrics
-                .prompt_tokens
-                .inc_by(self.usage.prompt_tokens.into());
-            metrics.cached_tokens.inc_by(cached_tokens.into());
-            metrics
-                .completion_tokens
-                .inc_by(self.usage.completion_tokens.into());
+        if self.first_token.is_some() {
+            self.passed(Stage::Rest);
         }
+        let (usage, of_model) = (&self.usage, &self.of_model);
+        let cached_tokens = self.cached_tokens();
+        of_model.prompt_tokens.inc_by(usage.prompt_tokens.into());
+        of_model.cached_tokens.inc_by(cached_tokens.into());
+        let completion_tokens = usage.completion_tokens;
+        of_model.completion_tokens.inc_by(completion_tokens.into());
+        self.metrics.end(self.endpoint, of_model, status, seconds);
         let _entered = self.span.enter();
         if status >= 500 {
             self.span.record("otel.status_code", "ERROR");

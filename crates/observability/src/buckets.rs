@@ -30,6 +30,12 @@ impl Buckets {
         50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
     ]);
 
+    /// A step of a request within one process, in seconds: 10 us to 60 s.
+    pub const STAGE_DURATION: Self = Self(&[
+        0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01,
+        0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ]);
+
     /// Tokens of one request, prompt or output: 1, 2, 5, 10 and so on to a million
     /// (`vllm:request_prompt_tokens`).
     pub const REQUEST_TOKENS: Self = Self(&[
@@ -65,6 +71,7 @@ mod tests {
             Buckets::TIME_TO_FIRST_TOKEN,
             Buckets::INTER_TOKEN_LATENCY,
             Buckets::REQUEST_DURATION,
+            Buckets::STAGE_DURATION,
             Buckets::REQUEST_TOKENS,
             Buckets::ITERATION_TOKENS,
         ] {

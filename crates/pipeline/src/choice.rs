@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use forebay_protocols::Error;
 use forebay_protocols::worker::{FinishReason, GenerateOutput, StopConditions};
 use forebay_tokens::TokenId;
 
@@ -53,6 +54,8 @@ pub(crate) struct Choice {
     pub(crate) cached_tokens: Option<u32>,
     /// The soonest time at which any engine that failed it would be tried again.
     pub(crate) retry_after: Option<Duration>,
+    /// Why the last attempt that failed did.
+    pub(crate) failure: Option<Error>,
 }
 
 /// What a choice expects of its outputs.
@@ -84,6 +87,7 @@ impl Choice {
             last_token_at: None,
             cached_tokens: None,
             retry_after: None,
+            failure: None,
         }
     }
 

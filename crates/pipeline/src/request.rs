@@ -239,6 +239,15 @@ impl Request {
         &self.choices[choice as usize].emitted
     }
 
+    /// Why a choice's attempt before the present one failed; `None` at the first.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such choice.
+    pub fn failure(&self, choice: u32) -> Option<&Error> {
+        self.choices[choice as usize].failure.as_ref()
+    }
+
     /// Why a choice ended; `None` while it has not, and if the request ended before it.
     ///
     /// # Panics
@@ -342,6 +351,7 @@ impl Request {
         choice.state = State::Waiting;
         choice.heard_retry_after(error.retry_after);
         if choice.attempts < self.plan.max_attempts.get() && lies_in_the_engine(&error) {
+            choice.failure = Some(error);
             self.waiting.push_back(attempt.choice);
         } else {
             self.attempts_over(attempt.choice, error);

@@ -175,6 +175,7 @@ fn the_next_attempt_goes_on_after_what_was_emitted() {
         panic!("no second attempt");
     };
     assert_eq!(attempt, second);
+    assert_eq!(request.failure(0), Some(&unavailable()));
     assert_eq!(sent.prompt_token_ids, [1, 2, 3]);
     assert_eq!(sent.emitted_token_ids, [4, 5]);
     assert_eq!(sent.stop.unwrap().max_tokens, Some(4));

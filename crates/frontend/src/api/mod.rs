@@ -1,6 +1,7 @@
 //! The two forms of an answer, whole and as server-sent events.
 
 mod chunks;
+mod events;
 mod logprobs;
 mod whole;
 
@@ -9,6 +10,7 @@ use forebay_pipeline::{Finish, Plan};
 use forebay_protocols::openai::{FinishReason, StopReason};
 
 pub(crate) use chunks::Chunks;
+pub(crate) use events::Events;
 pub(crate) use whole::Whole;
 
 /// Which of the two APIs an answer is for.

@@ -1,18 +1,23 @@
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use forebay_chat::{TextDecoder, Tokenizer};
-use forebay_engine::{Engine, GenerateOutput, GenerateRequest};
+use forebay_engine::GenerateRequest;
 use forebay_pipeline::{AttemptId, Command, Finish, Outcome, Request, Step};
 use forebay_protocols::openai::Usage;
 use forebay_protocols::worker::TokenLogprobs;
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{CancelCause, Context};
+use forebay_runtime::{CancelCause, Context as RequestContext};
 use forebay_tokens::TokenId;
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{self, AbortHandle, BoxStream, SelectAll, StreamExt};
 
 use super::Prepared;
+use super::attempt::{Attempts, Event};
+use super::echo::Echo;
+use super::placing::Placing;
+use super::waiting::Waiting;
 use crate::record::Record;
 
 /// The most events that are taken together; more are ready only if the client reads slowly.
@@ -29,19 +34,18 @@ pub(crate) struct Part {
     pub(crate) finish: Option<Finish>,
 }
 
-/// A request that an engine is working on: its streams, the ledger of its life, and its text.
+/// A request that workers are working on: its attempts, the ledger of its life, and its text.
 ///
 /// It owns no task: it goes on while it is asked for the next parts, and dropping it ends
-/// everything in the engine. Its record ends with it, whatever its end.
+/// everything in the engines. Its record ends with it, whatever its end.
 pub(crate) struct Answering {
     request: Request,
-    engine: Arc<dyn Engine>,
+    placing: Placing,
     tokenizer: Tokenizer,
     decoders: Vec<TextDecoder>,
-    streams: SelectAll<BoxStream<'static, (AttemptId, Event)>>,
-    /// By choice: what ends the stream of its current attempt.
-    aborts: Vec<Option<AbortHandle>>,
-    /// How many attempts no engine has accepted yet.
+    echo: Echo,
+    attempts: Attempts,
+    /// How many attempts no worker has accepted yet.
     unaccepted: usize,
     /// Whether any output has come.
     begun: bool,
@@ -55,28 +59,17 @@ pub(crate) struct Answering {
     record: Option<Record>,
 }
 
-/// What an engine says about one attempt.
-enum Event {
-    /// It took the request...
-    Accepted,
-    /// ... or did not.
-    Refused(Error),
-    Output(GenerateOutput),
-    Failed(Error),
-    /// The end of its stream.
-    Ended,
-}
-
 impl Answering {
-    /// Sends the request to its engine and waits until every choice is accepted and the first
-    /// output of any has come: until then an error can be the whole answer.
+    /// Sends the request to workers and waits until every choice is accepted and the first output
+    /// of any has come: until then an error can be the whole answer.
     ///
     /// # Errors
     ///
     /// What failed.
     pub(crate) async fn start(
         prepared: Prepared,
-        context: Context,
+        context: RequestContext,
+        waiting: Arc<Waiting>,
         record: Record,
     ) -> Result<Self, Error> {
         // The record's clock is the ledger's.
@@ -89,14 +82,15 @@ impl Answering {
             }
         };
         let model = prepared.model;
-        let choices = request.plan().choices() as usize;
+        let choices = request.plan().choices();
+        let decoder = TextDecoder::new(model.tokenizer(), &prepared.text);
         let mut answering = Self {
             request,
-            engine: model.engine().clone(),
+            placing: Placing::new(model.pool().clone(), prepared.routed, choices, waiting),
             tokenizer: model.tokenizer().clone(),
-            decoders: vec![TextDecoder::new(model.tokenizer(), &prepared.text); choices],
-            streams: SelectAll::new(),
-            aborts: vec![None; choices],
+            decoders: vec![decoder; choices as usize],
+            echo: prepared.echo,
+            attempts: Attempts::new(choices),
             unaccepted: 0,
             begun: false,
             early: Vec::new(),
@@ -106,7 +100,7 @@ impl Answering {
         };
         answering.carry_out();
         while answering.unaccepted > 0 || !answering.begun {
-            match answering.advance().await {
+            match poll_fn(|cx| answering.poll_advance(cx)).await {
                 Ok(Some(parts)) => answering.early.extend(parts),
                 Ok(None) => break,
                 Err(error) => return Err(answering.failed(error)),
@@ -127,19 +121,22 @@ impl Answering {
     /// # Errors
     ///
     /// What ended the answer early.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Part>>, Error> {
+    pub(crate) fn poll_parts(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Vec<Part>>, Error>> {
         if !self.early.is_empty() {
-            return Ok(Some(std::mem::take(&mut self.early)));
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.early))));
         }
         loop {
-            match self.advance().await {
+            match ready!(self.poll_advance(cx)) {
                 Ok(Some(parts)) if parts.is_empty() => {}
-                Ok(Some(parts)) => return Ok(Some(parts)),
+                Ok(Some(parts)) => return Poll::Ready(Ok(Some(parts))),
                 Ok(None) => {
                     self.end(Record::answered);
-                    return Ok(None);
+                    return Poll::Ready(Ok(None));
                 }
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => return Poll::Ready(Err(self.failed(error))),
             }
         }
     }
@@ -153,40 +150,53 @@ impl Answering {
         &self.tokenizer
     }
 
-    /// Waits for events and takes all that are ready together. `None` if the request has ended
+    /// Takes all events that are ready together, at least one. `None` if the request has ended
     /// well.
-    async fn advance(&mut self) -> Result<Option<Vec<Part>>, Error> {
+    fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Part>>, Error>> {
         match self.request.outcome() {
             None => {}
-            Some(Outcome::Failed(error)) => return Err(error.clone()),
-            Some(Outcome::Finished | Outcome::Cancelled) => return Ok(None),
+            Some(Outcome::Failed(error)) => return Poll::Ready(Err(error.clone())),
+            Some(Outcome::Finished | Outcome::Cancelled) => return Poll::Ready(Ok(None)),
         }
-        let first = tokio::select! {
-            biased;
-            cause = &mut self.killed => return Err(cancelled(cause)),
-            event = self.streams.next() => event,
-        };
-        let mut next = Some(first.ok_or_else(|| Error::internal("no stream, and no end"))?);
+        if let Poll::Ready(cause) = self.killed.as_mut().poll(cx) {
+            return Poll::Ready(Err(cancelled(cause)));
+        }
         let mut parts = Vec::new();
-        let mut taken = 0;
-        while let Some((attempt, event)) = next {
-            parts.extend(self.take(attempt, event)?);
-            self.carry_out();
-            taken += 1;
-            next = match taken < MOST_EVENTS {
-                true => self.streams.next().now_or_never().flatten(),
-                false => None,
-            };
+        for taken in 0..MOST_EVENTS {
+            match self.attempts.poll_event(cx) {
+                Poll::Ready(Some((attempt, event))) => {
+                    parts.extend(self.take(attempt, event)?);
+                    self.carry_out();
+                }
+                Poll::Pending if taken == 0 => return Poll::Pending,
+                Poll::Ready(None) if taken == 0 => {
+                    return Poll::Ready(Err(Error::internal("no attempt, and no end")));
+                }
+                Poll::Pending | Poll::Ready(None) => break,
+            }
         }
-        Ok(Some(parts))
+        Poll::Ready(Ok(Some(parts)))
     }
 
     fn take(&mut self, attempt: AttemptId, event: Event) -> Result<Option<Part>, Error> {
         match event {
-            Event::Accepted => self.unaccepted -= 1,
-            Event::Refused(error) => {
+            Event::Accepted(at) => {
                 self.unaccepted -= 1;
+                self.placing.placed(attempt.choice, at);
+                if let Some(record) = &mut self.record
+                    && self.unaccepted == 0
+                {
+                    record.routed();
+                }
+            }
+            Event::Refused(at, error) => {
+                self.unaccepted -= 1;
+                self.placing.placed(attempt.choice, at);
                 self.fail(attempt, error);
+            }
+            Event::Unplaced(error) => {
+                self.unaccepted -= 1;
+                self.request.unplaceable(attempt, error);
             }
             Event::Failed(error) => self.fail(attempt, error),
             Event::Ended => self.request.ended(attempt),
@@ -223,6 +233,7 @@ impl Answering {
         } else if finish.is_some() {
             delta.text.push_str(&decoder.finish()?);
         }
+        delta.text.insert_str(0, self.echo.before(choice));
         let answer = answer[..delta.consumed_tokens].iter().copied();
         let part = Part {
             choice,
@@ -239,34 +250,27 @@ impl Answering {
         while let Some(command) = self.request.next_command() {
             match command {
                 Command::Dispatch { attempt, request } => self.dispatch(attempt, *request),
-                Command::Abort(attempt) => {
-                    if let Some(abort) = &self.aborts[attempt.choice as usize] {
-                        abort.abort();
-                    }
-                }
+                Command::Abort(attempt) => self.attempts.end(attempt),
             }
         }
     }
 
-    fn dispatch(&mut self, attempt: AttemptId, request: GenerateRequest) {
-        let engine = self.engine.clone();
-        let events = async move {
-            match engine.generate(request).await {
-                Ok(outputs) => {
-                    let outputs =
-                        outputs.map(|output| output.map_or_else(Event::Failed, Event::Output));
-                    let accepted = stream::iter([Event::Accepted]);
-                    let ended = stream::iter([Event::Ended]);
-                    accepted.chain(outputs).chain(ended).boxed()
-                }
-                Err(error) => stream::iter([Event::Refused(error)]).boxed(),
+    fn dispatch(&mut self, id: AttemptId, request: GenerateRequest) {
+        if let Some(failure) = self.request.failure(id.choice)
+            && let Some(record) = &self.record
+        {
+            let at = self.placing.failed(id.choice);
+            record.retried(at, failure);
+        }
+        let prompt = self.request.plan().prompt_of(id.choice);
+        let failure = self.request.failure(id.choice);
+        match self.placing.place(id, prompt, request, failure) {
+            Ok(attempt) => {
+                self.unaccepted += 1;
+                self.attempts.push(attempt);
             }
-        };
-        let events = events.flatten_stream().map(move |event| (attempt, event));
-        let (events, abort) = stream::abortable(events);
-        self.unaccepted += 1;
-        self.aborts[attempt.choice as usize] = Some(abort);
-        self.streams.push(events.boxed());
+            Err(error) => self.request.unplaceable(id, error),
+        }
     }
 
     fn now(&self) -> Duration {
@@ -281,7 +285,7 @@ impl Answering {
     /// Frees everything in the engine, and tells.
     fn end(&mut self, tell: impl FnOnce(Record)) {
         self.request.cancel();
-        self.streams.clear();
+        self.attempts.clear();
         if let Some(mut record) = self.record.take() {
             record.used(self.request.usage());
             tell(record);

@@ -1,7 +1,12 @@
 //! From a request's body to the parts of its answer, whichever API they are for.
 
 mod answering;
+mod attempt;
+mod echo;
+mod placing;
 mod prepare;
+mod waiting;
 
 pub(crate) use answering::{Answering, Part};
 pub(crate) use prepare::{Prepared, prepare_chat, prepare_completion};
+pub(crate) use waiting::Waiting;

@@ -1,25 +1,31 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use forebay_chat::{TemplateInput, TextOptions, Tokenizer};
+use forebay_chat::{TemplateInput, TextOptions, Tokenizer, TokenizerError};
 use forebay_pipeline::Plan;
 use forebay_protocols::openai::{
     self, ChatCompletionRequest, CompletionRequest, Generation, Prompt,
 };
+use forebay_protocols::worker::SamplingParams;
 use forebay_protocols::{Error, ErrorClass};
-use forebay_tokens::{RequestId, TokenId};
+use forebay_tokens::{RequestId, RoutingSeed, TokenId};
 
+use super::echo::Echo;
 use crate::config::Limits;
 use crate::model::{ModelRegistry, ServedModel};
+use crate::pool::RoutedPrompt;
 use crate::request_id::random_u64;
 
 /// A request that was read, checked and turned into tokens.
 pub(crate) struct Prepared {
     pub(crate) model: Arc<ServedModel>,
     pub(crate) plan: Plan,
+    /// By prompt, what its worker depends on.
+    pub(crate) routed: Vec<RoutedPrompt>,
     /// The field of the request that the prompt came from.
     pub(crate) prompt_field: &'static str,
     pub(crate) text: TextOptions,
+    pub(crate) echo: Echo,
     /// The model's name as the client wrote it.
     pub(crate) asked_model: String,
     pub(crate) stream: bool,
@@ -60,7 +66,11 @@ pub(crate) fn prepare_completion(
     let request: CompletionRequest = openai::parse(body)?;
     let model = models.get(&request.model)?;
     let generation = request.generation()?;
-    let prompts = completion_prompts(request.prompt, model.tokenizer())?;
+    let prompts = completion_prompts(&request.prompt, model)?;
+    let echo = match request.echo.unwrap_or(false) {
+        true => echoed(request.prompt, model.tokenizer(), &generation)?,
+        false => Echo::default(),
+    };
     let mut prepared = prepared(
         id,
         model,
@@ -70,6 +80,7 @@ pub(crate) fn prepare_completion(
         "prompt",
         limits,
     )?;
+    prepared.echo = echo;
     if request.max_tokens.is_none() {
         // What the client did not ask for yields to the context.
         prepared.plan.default_max_tokens = prepared.plan.stop.max_tokens.take();
@@ -86,7 +97,7 @@ fn prepared(
     prompt_field: &'static str,
     limits: &Limits,
 ) -> Result<Prepared, Error> {
-    let context_length = model.engine().info().context_length;
+    let context_length = model.pool().model().context_length;
     let mut plan = Plan::new(id, model.name(), prompts, context_length);
     plan.choices_per_prompt = generation.choices;
     if plan.choices() as usize > limits.choices {
@@ -94,6 +105,7 @@ fn prepared(
         let message = format!("this request has more than {most} choices over all its prompts");
         return Err(Error::new(ErrorClass::TooLarge, "too_many_choices", message).with_param("n"));
     }
+    check_biases(&generation.sampling, model.tokenizer())?;
     plan.sampling = generation.sampling;
     let defaults = model.sampling_defaults();
     plan.sampling.temperature = plan.sampling.temperature.or(defaults.temperature);
@@ -104,6 +116,10 @@ fn prepared(
     plan.output = generation.output;
     plan.cache_salt = generation.cache_salt;
     plan.priority = generation.priority;
+    plan.max_attempts = limits.attempts;
+    let seed = RoutingSeed::new("", &plan.cache_salt);
+    let routed = plan.prompts.iter();
+    let routed = routed.map(|tokens| model.pool().prompt(tokens, seed));
     Ok(Prepared {
         model: model.clone(),
         text: TextOptions {
@@ -112,7 +128,9 @@ fn prepared(
             skip_special: generation.skip_special_tokens,
             min_tokens: plan.stop.min_tokens as usize,
         },
+        routed: routed.collect(),
         plan,
+        echo: Echo::default(),
         prompt_field,
         asked_model,
         stream: generation.stream,
@@ -153,20 +171,19 @@ fn chat_prompt(
         now_unix_seconds: now.and_then(|now| i64::try_from(now.as_secs()).ok()),
         kwargs: request.chat_template_kwargs.as_ref(),
     })?;
-    Ok(tokenizer.encode(&prompt, false)?)
+    encode(model, &prompt, false, "messages")
 }
 
-fn completion_prompts(prompt: Prompt, tokenizer: &Tokenizer) -> Result<Vec<Vec<TokenId>>, Error> {
-    let encode = |text: &String| Ok(tokenizer.encode(text, true)?);
+fn completion_prompts(prompt: &Prompt, model: &ServedModel) -> Result<Vec<Vec<TokenId>>, Error> {
+    let of_list = |index: usize| format!("prompt[{index}]");
     let prompts = match prompt {
-        Prompt::Text(text) => vec![encode(&text)?],
-        Prompt::Texts(texts) => texts.iter().map(encode).collect::<Result<_, Error>>()?,
-        Prompt::Tokens(tokens) => vec![within_vocabulary(tokens, tokenizer, "prompt")?],
-        Prompt::TokenLists(lists) => (0..)
-            .zip(lists)
-            .map(|(index, tokens)| {
-                within_vocabulary(tokens, tokenizer, &format!("prompt[{index}]"))
-            })
+        Prompt::Text(text) => vec![encode(model, text, true, "prompt")?],
+        Prompt::Texts(texts) => (texts.iter().enumerate())
+            .map(|(index, text)| encode(model, text, true, &of_list(index)))
+            .collect::<Result<_, Error>>()?,
+        Prompt::Tokens(tokens) => vec![within_vocabulary(tokens, model.tokenizer(), "prompt")?],
+        Prompt::TokenLists(lists) => (lists.iter().enumerate())
+            .map(|(index, tokens)| within_vocabulary(tokens, model.tokenizer(), &of_list(index)))
             .collect::<Result<_, Error>>()?,
     };
     if prompts.is_empty() {
@@ -174,22 +191,68 @@ fn completion_prompts(prompt: Prompt, tokenizer: &Tokenizer) -> Result<Vec<Vec<T
     }
     match prompts.iter().position(Vec::is_empty) {
         Some(0) if prompts.len() == 1 => Err(Error::invalid("prompt", "must not be empty")),
-        Some(index) => Err(Error::invalid(
-            format!("prompt[{index}]"),
-            "must not be empty",
-        )),
+        Some(index) => Err(Error::invalid(of_list(index), "must not be empty")),
         None => Ok(prompts),
     }
 }
 
+/// The prompts' own texts, where an answer is to begin with them.
+fn echoed(prompt: Prompt, tokenizer: &Tokenizer, generation: &Generation) -> Result<Echo, Error> {
+    let decode = |tokens: &Vec<TokenId>| tokenizer.decode(tokens, generation.skip_special_tokens);
+    let texts = match prompt {
+        Prompt::Text(text) => vec![text],
+        Prompt::Texts(texts) => texts,
+        Prompt::Tokens(tokens) => vec![decode(&tokens)?],
+        Prompt::TokenLists(lists) => lists.iter().map(decode).collect::<Result<_, _>>()?,
+    };
+    Ok(Echo::new(texts, generation.choices))
+}
+
+/// The tokens of a prompt that can fit the model's context; a longer one is not tokenized whole.
+fn encode(
+    model: &ServedModel,
+    text: &str,
+    add_special: bool,
+    field: &str,
+) -> Result<Vec<TokenId>, Error> {
+    let context = model.pool().model().context_length;
+    let tokens = model
+        .tokenizer()
+        .encode_within(text, add_special, context as usize);
+    tokens.map_err(|error| match error {
+        TokenizerError::TooLong {
+            at_least_tokens, ..
+        } => {
+            let message = format!(
+                "this model's context is {context} tokens; the prompt has at least {at_least_tokens}"
+            );
+            let class = ErrorClass::InvalidRequest;
+            Error::new(class, "context_length_exceeded", message).with_param(field)
+        }
+        error => error.into(),
+    })
+}
+
+fn check_biases(sampling: &SamplingParams, tokenizer: &Tokenizer) -> Result<(), Error> {
+    let size = tokenizer.vocab_size();
+    // They are in order.
+    match sampling.logit_bias.last() {
+        Some(bias) if bias.token_id as usize >= size => {
+            let message = format!("{} is no token: the vocabulary has {size}", bias.token_id);
+            Err(Error::invalid("logit_bias", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn within_vocabulary(
-    tokens: Vec<TokenId>,
+    tokens: &[TokenId],
     tokenizer: &Tokenizer,
     field: &str,
 ) -> Result<Vec<TokenId>, Error> {
     let size = tokenizer.vocab_size();
     match tokens.iter().position(|&token| token as usize >= size) {
-        None => Ok(tokens),
+        None => Ok(tokens.to_vec()),
         Some(index) => {
             let token = tokens[index];
             let message = format!("{token} is no token: the vocabulary has {size}");

@@ -1,4 +1,4 @@
-use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,13 +12,11 @@ use forebay_protocols::openai::{
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{BlockingError, Context};
 use forebay_tokens::RequestId;
-use futures::stream;
 
-use crate::api::{Api, Chunks, Envelope, Whole};
+use crate::api::{Api, Envelope, Events, Whole};
 use crate::app::App;
-use crate::body::read_json;
 use crate::generation::{Answering, Prepared, prepare_chat, prepare_completion};
-use crate::metrics::Endpoint;
+use crate::metrics::{Endpoint, Stage};
 use crate::record::Record;
 use crate::refusal::Refusal;
 
@@ -68,13 +66,14 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         Api::Completion => Endpoint::Completions,
     };
     let mut record = Record::begin(&app.metrics, endpoint);
-    let body = match read_json(request, &app.limits).await {
+    let body = match app.bodies.read_json(request).await {
         Ok(body) => body,
         Err(refusal) => {
             record.refused(&refusal);
             return refusal.into_response();
         }
     };
+    record.passed(Stage::Read);
     let context = Context::new(id.clone(), app.tasks.requests());
     let prepared = match prepare(&app, id, body, api).await {
         Ok(prepared) => prepared,
@@ -84,6 +83,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         }
     };
     record.for_model(prepared.model.name());
+    record.passed(Stage::Prepare);
     let (stream, include_usage) = (prepared.stream, prepared.include_usage);
     let envelope = Envelope::new(
         api,
@@ -91,7 +91,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         prepared.asked_model.clone(),
         &prepared.text,
     );
-    let answering = match Answering::start(prepared, context, record).await {
+    let answering = match Answering::start(prepared, context, app.waiting.clone(), record).await {
         Ok(answering) => answering,
         Err(error) => return Refusal::from(error).into_response(),
     };
@@ -127,7 +127,7 @@ async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result
 async fn at_once(mut answering: Answering, envelope: Envelope) -> Response {
     let mut whole = Whole::new(envelope);
     loop {
-        match answering.next().await {
+        match poll_fn(|cx| answering.poll_parts(cx)).await {
             Ok(Some(parts)) => parts.into_iter().for_each(|part| whole.part(part)),
             Ok(None) => return whole.response(answering.usage(), answering.tokenizer()),
             Err(error) => return Refusal::from(error).into_response(),
@@ -138,54 +138,10 @@ async fn at_once(mut answering: Answering, envelope: Envelope) -> Response {
 /// The answer as it comes. The body is the request: it goes on while the connection takes it, and
 /// ends in the engine when the connection drops it.
 fn streamed(answering: Answering, envelope: Envelope, include_usage: bool) -> Response {
-    let events = Events {
-        answering,
-        chunks: Chunks::new(envelope, include_usage),
-        include_usage,
-    };
-    // Boxed: it moves with every frame.
-    let frames = stream::unfold(Some(Box::new(events)), async |events| {
-        let mut events = events?;
-        let (frame, goes_on) = events.frame().await;
-        Some((Ok::<_, Infallible>(frame), goes_on.then_some(events)))
-    });
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-cache"),
     ];
-    (headers, Body::from_stream(frames)).into_response()
-}
-
-struct Events {
-    answering: Answering,
-    chunks: Chunks,
-    include_usage: bool,
-}
-
-impl Events {
-    /// The next events, all that are ready in one piece, and whether others follow.
-    async fn frame(&mut self) -> (Bytes, bool) {
-        let mut out = Vec::new();
-        let goes_on = match self.answering.next().await {
-            Ok(Some(parts)) => {
-                out.reserve(parts.len() * self.chunks.usual_bytes());
-                for part in &parts {
-                    self.chunks.part(&mut out, part, self.answering.tokenizer());
-                }
-                true
-            }
-            Ok(None) => {
-                if self.include_usage {
-                    self.chunks.usage(&mut out, &self.answering.usage());
-                }
-                Chunks::done(&mut out);
-                false
-            }
-            Err(error) => {
-                Chunks::error(&mut out, &error);
-                false
-            }
-        };
-        (out.into(), goes_on)
-    }
+    let events = Events::new(answering, envelope, include_usage);
+    (headers, Body::new(events)).into_response()
 }

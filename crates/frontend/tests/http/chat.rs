@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::client::post;
+use crate::client::{post, send};
 use crate::engine::{ScriptedEngine, Turn, opening, output, say, tokens_as_turns};
 use crate::server::Server;
 
@@ -205,7 +205,19 @@ async fn cached_tokens_are_those_of_the_engine() {
 }
 
 #[tokio::test]
-async fn a_long_prompt_is_tokenized_elsewhere_and_means_the_same() {
+async fn a_long_body_is_read_elsewhere_and_means_the_same() {
+    let engine = ScriptedEngine::saying("ok");
+    let server = Server::start(engine.clone()).await;
+    let head = format!("POST {PATH} HTTP/1.1\r\ncontent-type: application/json\r\n");
+    let body = chat(json!({})).to_string() + &" ".repeat(100_000);
+    assert_eq!(send(server.address, &head, &body).await.status, 200);
+    assert!(server.has_metric(
+        "forebay_tasks_ended_total{kind=\"request\",task=\"tokenize\",end=\"finished\"} 1"
+    ));
+}
+
+#[tokio::test]
+async fn a_conversation_beyond_the_context_is_refused() {
     let engine = ScriptedEngine::saying("ok");
     let server = Server::start(engine.clone()).await;
     let long = "x".repeat(5000);
@@ -213,14 +225,8 @@ async fn a_long_prompt_is_tokenized_elsewhere_and_means_the_same() {
     let response = post(server.address, PATH, &body).await;
     response.assert_error(400, "context_length_exceeded", Some("messages"));
     let message = response.json()["error"]["message"].to_string();
-    assert!(
-        message.contains("200 tokens") && message.contains("5019"),
-        "{message}"
-    );
+    assert!(message.contains("200 tokens"), "{message}");
     assert!(engine.requests().is_empty());
-    assert!(server.has_metric(
-        "forebay_tasks_ended_total{kind=\"request\",task=\"tokenize\",end=\"finished\"} 1"
-    ));
 }
 
 #[tokio::test]

@@ -96,9 +96,14 @@ async fn the_default_budget_yields_to_the_context_and_a_demand_does_not() {
     let body = json!({"model": "base", "prompt": prompt, "max_tokens": 6});
     let response = post(server.address, PATH, &body).await;
     response.assert_error(400, "context_length_exceeded", Some("prompt"));
-    let body = json!({"model": "base", "prompt": "x".repeat(200)});
+    for length in [200, 201, 100_000] {
+        let body = json!({"model": "base", "prompt": "x".repeat(length)});
+        let response = post(server.address, PATH, &body).await;
+        response.assert_error(400, "context_length_exceeded", Some("prompt"));
+    }
+    let body = json!({"model": "base", "prompt": ["x", "x".repeat(201)]});
     let response = post(server.address, PATH, &body).await;
-    response.assert_error(400, "context_length_exceeded", Some("prompt"));
+    response.assert_error(400, "context_length_exceeded", Some("prompt[1]"));
 }
 
 #[tokio::test]
@@ -150,4 +155,61 @@ async fn a_models_sampling_is_taken_where_the_client_does_not_say() {
             (None, None)
         ]
     );
+}
+
+#[tokio::test]
+async fn an_echoed_prompt_comes_first_in_every_choice() {
+    let server = Server::start(ScriptedEngine::saying("-ok")).await;
+    let cases = [
+        (json!("ab"), vec!["ab-ok", "ab-ok"]),
+        // Its special token has no text.
+        (json!([97, 257, 98]), vec!["ab-ok", "ab-ok"]),
+        (json!(["ab", "é"]), vec!["ab-ok", "ab-ok", "é-ok", "é-ok"]),
+        (json!([[97], [98]]), vec!["a-ok", "a-ok", "b-ok", "b-ok"]),
+    ];
+    for (prompt, texts) in cases {
+        let mut body = json!({"model": "base", "prompt": prompt, "n": 2, "echo": true});
+        let answer = post(server.address, PATH, &body).await.json();
+        let choices = answer["choices"].as_array().unwrap();
+        let whole: Vec<_> = choices
+            .iter()
+            .map(|choice| choice["text"].as_str().unwrap())
+            .collect();
+        assert_eq!(whole, texts);
+
+        body["stream"] = json!(true);
+        let response = post(server.address, PATH, &body).await;
+        let mut streamed = vec![String::new(); texts.len()];
+        for event in response.events().iter().filter(|event| **event != "[DONE]") {
+            let event: serde_json::Value = serde_json::from_str(event).unwrap();
+            let choice = &event["choices"][0];
+            let index = choice["index"].as_u64().unwrap() as usize;
+            streamed[index].push_str(choice["text"].as_str().unwrap());
+        }
+        assert_eq!(streamed, texts);
+    }
+}
+
+#[tokio::test]
+async fn an_echo_is_no_stop_string() {
+    let server = Server::start(ScriptedEngine::saying("a-b")).await;
+    let body = json!({"model": "base", "prompt": "x-y", "echo": true, "stop": "-"});
+    let answer = post(server.address, PATH, &body).await.json();
+    assert_eq!(answer["choices"][0]["text"], "x-ya");
+    let body = json!({"model": "base", "prompt": "x", "echo": true, "logprobs": 1});
+    let response = post(server.address, PATH, &body).await;
+    response.assert_error(400, "unsupported_parameter", Some("echo"));
+}
+
+#[tokio::test]
+async fn a_bias_is_for_a_token_that_there_is() {
+    let engine = ScriptedEngine::saying("ok");
+    let server = Server::start(engine.clone()).await;
+    let body = json!({"model": "base", "prompt": "x", "logit_bias": {"258": -100}});
+    assert_eq!(post(server.address, PATH, &body).await.status, 200);
+    let sampling = engine.requests()[0].sampling.clone().unwrap();
+    assert_eq!(sampling.logit_bias[0].token_id, 258);
+    let body = json!({"model": "base", "prompt": "x", "logit_bias": {"3": 1, "259": 1}});
+    let response = post(server.address, PATH, &body).await;
+    response.assert_error(400, "invalid_value", Some("logit_bias"));
 }

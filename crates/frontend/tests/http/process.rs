@@ -69,7 +69,7 @@ async fn metrics_are_those_of_the_process() {
     assert!(content_type.starts_with("application/openmetrics-text"));
     for line in [
         "forebay_frontend_connections 1",
-        "forebay_frontend_connections_limit 4096",
+        "forebay_frontend_connections_limit 16384",
         "# EOF",
     ] {
         assert!(

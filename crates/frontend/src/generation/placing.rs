@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use forebay_engine::GenerateRequest;
+use forebay_pipeline::AttemptId;
+use forebay_protocols::{Error, ErrorClass};
+use forebay_router::WorkerRank;
+use forebay_tokens::RoutingSeed;
+
+use super::attempt::Attempt;
+use super::waiting::Waiting;
+use crate::pool::{RoutedPrompt, WorkerPool};
+
+/// Where the attempts of one request go: no worker that failed a choice is asked for it again.
+pub(super) struct Placing {
+    pool: WorkerPool,
+    /// By prompt.
+    prompts: Vec<RoutedPrompt>,
+    /// By choice, who has its present attempt.
+    at: Vec<Option<WorkerRank>>,
+    /// By choice, who failed it.
+    failed: Vec<Vec<WorkerRank>>,
+    waiting: Arc<Waiting>,
+}
+
+impl Placing {
+    pub(super) fn new(
+        pool: WorkerPool,
+        prompts: Vec<RoutedPrompt>,
+        choices: u32,
+        waiting: Arc<Waiting>,
+    ) -> Self {
+        Self {
+            pool,
+            prompts,
+            at: vec![None; choices as usize],
+            failed: vec![Vec::new(); choices as usize],
+            waiting,
+        }
+    }
+
+    /// A worker has the attempt at a choice.
+    pub(super) fn placed(&mut self, choice: u32, at: WorkerRank) {
+        self.at[choice as usize] = Some(at);
+    }
+
+    /// The attempt at a choice failed; gives the worker that had it.
+    pub(super) fn failed(&mut self, choice: u32) -> Option<WorkerRank> {
+        let at = self.at[choice as usize].take();
+        self.failed[choice as usize].extend(at);
+        at
+    }
+
+    /// Gives an attempt at the choice of a prompt to a worker, or lets it wait for one. `failure`
+    /// is of the attempt before.
+    ///
+    /// # Errors
+    ///
+    /// If there is no worker for it and no use in waiting: what the last one said, or that there is
+    /// none.
+    pub(super) fn place(
+        &self,
+        id: AttemptId,
+        prompt: usize,
+        request: GenerateRequest,
+        failure: Option<&Error>,
+    ) -> Result<Attempt, Error> {
+        let excluded = &self.failed[id.choice as usize];
+        let prompt = self.prompt(prompt, &request);
+        let max_tokens = request.stop.as_ref().and_then(|stop| stop.max_tokens);
+        match self.pool.choose(&prompt, max_tokens, excluded) {
+            Ok(placed) => Ok(Attempt::offered(id, placed, request)),
+            Err(error) if !self.may_wait(failure) => {
+                Err(failure.cloned().unwrap_or_else(|| no_worker(&error)))
+            }
+            Err(_) => {
+                let (pool, waiting) = (self.pool.clone(), self.waiting.clone());
+                let excluded = excluded.clone();
+                let placed = async move {
+                    let placed = waiting.for_worker(&pool, &prompt, max_tokens, &excluded);
+                    Ok((placed.await?, request))
+                };
+                Ok(Attempt::waiting(id, Box::pin(placed)))
+            }
+        }
+    }
+
+    /// Whether another worker may come, and is what the choice lacks: those that are there and too
+    /// busy are the client's to wait for.
+    fn may_wait(&self, failure: Option<&Error>) -> bool {
+        let busy = |error: &Error| error.class == ErrorClass::CapacityExhausted;
+        !self.pool.is_fixed() && !failure.is_some_and(busy)
+    }
+
+    /// What is routed: the prompt, with what earlier attempts emitted.
+    fn prompt(&self, prompt: usize, request: &GenerateRequest) -> RoutedPrompt {
+        match &*request.emitted_token_ids {
+            [] => self.prompts[prompt].clone(),
+            emitted => {
+                let seed = RoutingSeed::new(&request.lora, &request.cache_salt);
+                let tokens = [&request.prompt_token_ids, emitted].concat();
+                self.pool.prompt(&tokens, seed)
+            }
+        }
+    }
+}
+
+fn no_worker(error: &forebay_router::Error) -> Error {
+    let message = "no worker is ready for this model";
+    Error::new(ErrorClass::Unavailable, "no_worker_ready", message)
+        .with_diagnostic(error.to_string())
+}

@@ -1,0 +1,152 @@
+use std::fmt;
+
+use forebay_observability::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::WorkerPool;
+
+/// Tells at each scrape what the pools know: it costs the requests nothing.
+#[derive(Debug)]
+pub(crate) struct PoolCollector {
+    /// By the name of the model.
+    pools: Vec<(String, WorkerPool)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabels {
+    model: String,
+    state: &'static str,
+}
+
+/// One pool at the moment of a scrape.
+struct Sample {
+    model: String,
+    ready: u64,
+    draining: u64,
+    booked_requests: u64,
+    booked_prefill_tokens: u64,
+    index_blocks: u64,
+    index_bytes: u64,
+    dropped_blocks: u64,
+}
+
+impl PoolCollector {
+    pub(crate) fn new(pools: Vec<(String, WorkerPool)>) -> Self {
+        Self { pools }
+    }
+}
+
+impl Sample {
+    fn take(model: &str, pool: &WorkerPool) -> Self {
+        let workers = pool.workers();
+        let draining = workers.iter().filter(|worker| worker.is_draining).count() as u64;
+        let (index_bytes, dropped_blocks) = pool.index_size();
+        Self {
+            model: model.to_owned(),
+            ready: workers.len() as u64 - draining,
+            draining,
+            booked_requests: workers.iter().map(|worker| worker.load.requests).sum(),
+            booked_prefill_tokens: (workers.iter())
+                .map(|worker| worker.load.prefill_tokens)
+                .sum(),
+            index_blocks: workers.iter().map(|w| w.known_blocks as u64).sum(),
+            index_bytes: index_bytes as u64,
+            dropped_blocks,
+        }
+    }
+}
+
+impl Collector for PoolCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let samples = self.pools.iter();
+        let samples: Vec<_> = samples
+            .map(|(model, pool)| Sample::take(model, pool))
+            .collect();
+        workers(&mut encoder, &samples)?;
+        let blocks = || Unit::Other("blocks".into());
+        let tokens = || Unit::Other("tokens".into());
+        let gauges: [(&str, &str, Option<Unit>, fn(&Sample) -> u64); 4] = [
+            (
+                "booked_requests",
+                "Requests that were sent to workers and have not ended",
+                None,
+                |sample| sample.booked_requests,
+            ),
+            (
+                "booked_prefill",
+                "Prompt tokens that workers still have to compute, as far as is known here",
+                Some(tokens()),
+                |sample| sample.booked_prefill_tokens,
+            ),
+            (
+                "router_index",
+                "KV blocks of all workers that the router knows of",
+                Some(blocks()),
+                |sample| sample.index_blocks,
+            ),
+            (
+                "router_index",
+                "Memory of the router's prefix index",
+                Some(Unit::Bytes),
+                |sample| sample.index_bytes,
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let name = format!("forebay_frontend_{name}");
+            let gauge = ConstGauge::<u64>::new(0).metric_type();
+            let mut family = encoder.encode_descriptor(&name, help, unit.as_ref(), gauge)?;
+            for sample in &samples {
+                let labels = sample.labels();
+                ConstGauge::new(value(sample)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let unit = blocks();
+        let mut family = encoder.encode_descriptor(
+            "forebay_frontend_router_index_dropped",
+            "KV blocks that the router's prefix index had no room for",
+            Some(&unit),
+            ConstCounter::<u64>::new(0).metric_type(),
+        )?;
+        for sample in &samples {
+            let labels = sample.labels();
+            ConstCounter::new(sample.dropped_blocks).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sample {
+    fn labels(&self) -> ModelLabels {
+        ModelLabels {
+            model: self.model.clone(),
+        }
+    }
+}
+
+fn workers(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "forebay_frontend_workers",
+        "Workers by whether they take requests (ready) or not any more (draining)",
+        None,
+        ConstGauge::<u64>::new(0).metric_type(),
+    )?;
+    for sample in samples {
+        for (state, count) in [("ready", sample.ready), ("draining", sample.draining)] {
+            let labels = WorkerLabels {
+                model: sample.model.clone(),
+                state,
+            };
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The workers of a model, and the choice among them.
+
+mod booking;
+mod metrics;
+mod prompt;
+mod readiness;
+mod worker_pool;
+
+pub use worker_pool::{PooledWorker, WorkerPool};
+
+pub(crate) use booking::Booking;
+pub(crate) use metrics::PoolCollector;
+pub(crate) use prompt::RoutedPrompt;
+pub(crate) use readiness::Readiness;
+pub(crate) use worker_pool::Placed;

@@ -1,0 +1,314 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use forebay_engine::{Engine, EngineInfo, KvEventBatch};
+use forebay_router::{
+    BookingId, Load, Mode, OwnerId, PrefixIndex as _, Request, Router, RouterConfig, Selector as _,
+    WorkerRank, WorkerSpec,
+};
+use forebay_tokens::{RoutingSeed, TokenId, WorkerId};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{Booking, RoutedPrompt};
+use crate::Error;
+use crate::request_id::random_u64;
+
+/// What is added to the state of splitmix64 for each number.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The workers that answer for one model, and the choice among them.
+///
+/// Workers come and go while requests run: one that is added is chosen from then on, one that is
+/// removed or drained is not chosen any more, and what runs there goes on. Cloning copies a
+/// pointer.
+#[derive(Clone)]
+pub struct WorkerPool(Arc<Inner>);
+
+struct Inner {
+    model: EngineInfo,
+    /// Whether its workers stay what they are.
+    is_fixed: bool,
+    /// Whether prompts are hashed.
+    is_kv: bool,
+    /// What a request is expected to generate at most.
+    expected_output_tokens: u64,
+    state: Mutex<State>,
+    /// How many workers take requests; changes with every worker that comes or goes.
+    ready: watch::Sender<usize>,
+    owner: OwnerId,
+    next_booking: AtomicU64,
+    random: AtomicU64,
+    started: Instant,
+}
+
+struct State {
+    router: Router,
+    workers: HashMap<WorkerId, Worker>,
+}
+
+struct Worker {
+    engine: Arc<dyn Engine>,
+    is_draining: bool,
+}
+
+/// A worker that was chosen.
+pub(crate) struct Placed {
+    pub(crate) at: WorkerRank,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) booking: Booking,
+}
+
+/// A worker of a pool at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PooledWorker {
+    /// Who it is.
+    pub worker: WorkerId,
+    /// Whether it is not given new requests.
+    pub is_draining: bool,
+    /// What this pool has sent there and not seen the end of.
+    pub load: Load,
+    /// How many KV blocks it has, as far as its events told.
+    pub known_blocks: usize,
+}
+
+impl WorkerPool {
+    /// A pool without workers for a model of these facts. Requests wait for the first worker.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Router`] for a setting that is out of its range.
+    pub fn new(model: EngineInfo, config: &RouterConfig) -> Result<Self, Error> {
+        Self::with_workers(model, config.clone(), false)
+    }
+
+    /// A pool of one engine that is always there: if it refuses a request, nobody is waited for.
+    pub fn of(engine: Arc<dyn Engine>) -> Self {
+        let config = RouterConfig {
+            mode: Mode::RoundRobin,
+            ..RouterConfig::default()
+        };
+        let pool = Self::with_workers(engine.info().clone(), config, true);
+        let pool = pool.expect("the defaults are within their ranges");
+        pool.insert(WorkerId(0), engine);
+        pool
+    }
+
+    fn with_workers(
+        model: EngineInfo,
+        config: RouterConfig,
+        is_fixed: bool,
+    ) -> Result<Self, Error> {
+        if config.mode == Mode::Direct {
+            return Err(Error::InvalidSetting {
+                setting: "router.mode",
+                expected: "another mode than direct: clients name no workers",
+            });
+        }
+        Ok(Self(Arc::new(Inner {
+            is_fixed,
+            is_kv: config.mode == Mode::Kv,
+            expected_output_tokens: config.expected_output_tokens,
+            state: Mutex::new(State {
+                router: Router::new(config, model.block_size)?,
+                workers: HashMap::new(),
+            }),
+            ready: watch::Sender::new(0),
+            owner: OwnerId(random_u64()),
+            next_booking: AtomicU64::new(0),
+            random: AtomicU64::new(random_u64()),
+            started: Instant::now(),
+            model,
+        })))
+    }
+
+    /// What its workers have in common.
+    pub fn model(&self) -> &EngineInfo {
+        &self.0.model
+    }
+
+    /// Adds a worker, or takes one that drained back. An engine in place of another one of the same
+    /// id has nothing cached.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherModel`] if the worker's context length, vocabulary, block size or
+    /// end-of-sequence tokens are not those of the pool.
+    pub fn add(&self, worker: WorkerId, engine: Arc<dyn Engine>) -> Result<(), Error> {
+        let (ours, theirs) = (self.model(), engine.info());
+        let differs = [
+            (
+                ours.context_length != theirs.context_length,
+                "context length",
+            ),
+            (ours.vocabulary_size != theirs.vocabulary_size, "vocabulary"),
+            (ours.block_size != theirs.block_size, "block size"),
+            (
+                ours.eos_token_ids != theirs.eos_token_ids,
+                "end-of-sequence tokens",
+            ),
+        ];
+        match differs.iter().find(|(differs, _)| *differs) {
+            Some((_, what)) => Err(Error::OtherModel { worker, what }),
+            None => {
+                self.insert(worker, engine);
+                Ok(())
+            }
+        }
+    }
+
+    fn insert(&self, worker: WorkerId, engine: Arc<dyn Engine>) {
+        self.change(|state| {
+            let new = Worker {
+                engine: engine.clone(),
+                is_draining: false,
+            };
+            let old = state.workers.insert(worker, new);
+            if old.is_some_and(|old| !Arc::ptr_eq(&old.engine, &engine)) {
+                state.router.forget_blocks(worker.into());
+            }
+            state
+                .router
+                .add_worker(worker.into(), WorkerSpec::default());
+        });
+    }
+
+    /// Gives a worker no new requests; what runs there goes on. Whether there is such a worker.
+    pub fn drain(&self, worker: WorkerId) -> bool {
+        self.change(|state| match state.workers.get_mut(&worker) {
+            Some(found) => {
+                found.is_draining = true;
+                state.router.drain_worker(worker.into())
+            }
+            None => false,
+        })
+    }
+
+    /// Forgets a worker; what runs there goes on. Whether there was such a worker.
+    pub fn remove(&self, worker: WorkerId) -> bool {
+        self.change(|state| {
+            state.router.remove_worker(worker.into());
+            state.workers.remove(&worker).is_some()
+        })
+    }
+
+    /// Takes what a worker says has changed in its KV cache. Nothing happens if it is not known,
+    /// or if its pool does not route by prefixes.
+    pub fn apply(&self, worker: WorkerId, changes: &KvEventBatch) {
+        if self.0.is_kv {
+            let mut state = self.0.state.lock();
+            for event in &changes.events {
+                state.router.apply(worker.into(), event);
+            }
+        }
+    }
+
+    /// Forgets what a worker has in its KV cache: it is about to be told from the beginning.
+    pub fn forget_blocks(&self, worker: WorkerId) {
+        self.0.state.lock().router.forget_blocks(worker.into());
+    }
+
+    /// Its workers now, in the order of their ids.
+    pub fn workers(&self) -> Vec<PooledWorker> {
+        let state = self.0.state.lock();
+        let workers = state.router.workers().filter_map(|(at, load)| {
+            let worker = state.workers.get(&at.worker)?;
+            Some(PooledWorker {
+                worker: at.worker,
+                is_draining: worker.is_draining,
+                load,
+                known_blocks: state.router.index().blocks_at(at),
+            })
+        });
+        workers.collect()
+    }
+
+    /// Whether its workers stay what they are: there is nobody to wait for.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.0.is_fixed
+    }
+
+    /// How many workers take requests, now and with every change.
+    pub(crate) fn ready(&self) -> watch::Receiver<usize> {
+        self.0.ready.subscribe()
+    }
+
+    /// A prompt as it is routed here.
+    pub(crate) fn prompt(&self, tokens: &[TokenId], seed: RoutingSeed) -> RoutedPrompt {
+        match self.0.is_kv {
+            true => RoutedPrompt::hashed(tokens, self.model().block_size, seed),
+            false => RoutedPrompt::of_length(tokens.len()),
+        }
+    }
+
+    /// Chooses a worker and books the prompt there. `max_tokens` is what the answer may have.
+    pub(crate) fn choose(
+        &self,
+        prompt: &RoutedPrompt,
+        max_tokens: Option<u32>,
+        excluded: &[WorkerRank],
+    ) -> Result<Placed, forebay_router::Error> {
+        let inner = &*self.0;
+        let number = inner.next_booking.fetch_add(1, Ordering::Relaxed);
+        let random = inner.random.fetch_add(GOLDEN, Ordering::Relaxed);
+        let id = BookingId::new(inner.owner, number);
+        let mut request = Request::new(&prompt.chain, prompt.tokens as u64);
+        request.expected_output_tokens =
+            max_tokens.map(|most| inner.expected_output_tokens.min(most.into()));
+        request.excluded = excluded;
+
+        let mut state = inner.state.lock();
+        let now = inner.started.elapsed();
+        state.router.expire(now);
+        let decision = state.router.reserve(&request, id, now, random)?;
+        let worker = (state.workers.get(&decision.at.worker))
+            .expect("the router knows the workers of the pool");
+        Ok(Placed {
+            at: decision.at,
+            engine: worker.engine.clone(),
+            booking: Booking::new(self.clone(), id, prompt.tokens),
+        })
+    }
+
+    pub(super) fn first_token(&self, id: BookingId) {
+        self.0.state.lock().router.first_token(id);
+    }
+
+    pub(super) fn grew(&self, id: BookingId, blocks: u64) {
+        self.0.state.lock().router.grew(id, blocks);
+    }
+
+    pub(super) fn release(&self, id: BookingId) {
+        self.0.state.lock().router.release(id);
+    }
+
+    /// What the prefix index takes in bytes, and the blocks it had no room for.
+    pub(super) fn index_size(&self) -> (usize, u64) {
+        let state = self.0.state.lock();
+        let index = state.router.index();
+        (index.size_bytes(), index.dropped_blocks())
+    }
+
+    /// Changes the workers, and tells those who wait for one.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.state.lock();
+        let result = change(&mut state);
+        let ready = state.workers.values().filter(|worker| !worker.is_draining);
+        // Told under the lock: the last to tell is the last to have changed.
+        self.0.ready.send_replace(ready.count());
+        result
+    }
+}
+
+impl fmt::Debug for WorkerPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerPool")
+            .field("model", self.model())
+            .field("workers", &self.workers())
+            .finish_non_exhaustive()
+    }
+}
