@@ -13,8 +13,10 @@ use crate::{GroupConfig, GroupSpec, GroupStats, NotEnoughBlocks, Retention};
 pub(crate) struct Group {
     number: CacheGroup,
     spec: GroupSpec,
+    n_blocks: usize,
+    /// The blocks that were ever given out: a pool takes memory as it fills.
     slots: Vec<Slot>,
-    /// The last one is given out next.
+    /// Those of them that are free again; the last one is given out next.
     free: Vec<BlockId>,
     /// Registered blocks without users; the first is evicted next.
     evictable: BTreeSet<EvictionRank>,
@@ -71,8 +73,9 @@ impl Group {
         Self {
             number,
             spec: config.spec,
-            slots: vec![Slot::Free; config.n_blocks as usize],
-            free: (0..config.n_blocks).rev().map(BlockId).collect(),
+            n_blocks: config.n_blocks as usize,
+            slots: Vec::new(),
+            free: Vec::new(),
             evictable: BTreeSet::new(),
             by_content: FxHashMap::default(),
             by_routing: FxHashMap::default(),
@@ -84,7 +87,7 @@ impl Group {
     }
 
     pub(crate) fn stats(&self) -> GroupStats {
-        let (total, free, cached) = (self.slots.len(), self.free.len(), self.evictable.len());
+        let (total, free, cached) = (self.n_blocks, self.n_free(), self.evictable.len());
         GroupStats {
             total,
             free,
@@ -136,11 +139,11 @@ impl Group {
     ) -> Result<Vec<BlockId>, NotEnoughBlocks> {
         let revived = matched.live.iter().filter(|id| self.is_unused(**id));
         let evictable = self.evictable.len() - revived.count();
-        if n_fresh + n_spare > self.free.len() + evictable {
+        if n_fresh + n_spare > self.n_free() + evictable {
             return Err(NotEnoughBlocks {
                 group: self.number,
                 wanted: n_fresh + n_spare,
-                free: self.free.len(),
+                free: self.n_free(),
                 evictable,
             });
         }
@@ -159,9 +162,25 @@ impl Group {
     }
 
     fn take_one(&mut self, log: &mut EventLog) -> BlockId {
-        let id = self.free.pop().unwrap_or_else(|| self.evict(log));
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None if self.slots.len() < self.n_blocks => return self.take_untouched(),
+            None => self.evict(log),
+        };
         *self.slot_mut(id) = Slot::Held;
         id
+    }
+
+    /// Takes the first block that was never given out.
+    fn take_untouched(&mut self) -> BlockId {
+        let id = u32::try_from(self.slots.len()).expect("a group's blocks are counted by a u32");
+        self.slots.push(Slot::Held);
+        BlockId(id)
+    }
+
+    /// How many blocks hold nothing.
+    fn n_free(&self) -> usize {
+        self.free.len() + self.n_blocks - self.slots.len()
     }
 
     /// Forgets the cached block that was unused longest.
