@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod config;
+mod descriptors;
 mod models;
 mod serve;
 mod settings;
@@ -12,14 +14,13 @@ use std::io::Write as _;
 use anyhow::Result;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::models::Interrupted;
 
 fn main() -> ! {
     let cli = Cli::parse();
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let result = runtime(&cli.command)
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(cli)));
     let code = match result {
@@ -36,6 +37,18 @@ fn main() -> ! {
     std::process::exit(code.into())
 }
 
+/// One thread for each core, but no more than asked for where they would be in a measurement.
+fn runtime(command: &Command) -> std::io::Result<Runtime> {
+    let mut builder = match command {
+        Command::Bench(args) if args.threads() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Command::Bench(args) = command {
+        builder.worker_threads(args.threads());
+    }
+    builder.enable_all().build()
+}
+
 async fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Serve(args) => {
@@ -46,6 +59,7 @@ async fn run(cli: Cli) -> Result<u8> {
             }
             serve::run(settings.values, print).await
         }
+        Command::Bench(args) => bench::run(*args, print).await,
         Command::Model(command) => {
             print(&models::run(command).await?)?;
             Ok(0)

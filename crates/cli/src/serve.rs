@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServeConfig;
+use crate::descriptors;
 use crate::models::{self, Interrupted};
 
 const BUILD: BuildInfo = BuildInfo {
@@ -25,8 +26,12 @@ const BUILD: BuildInfo = BuildInfo {
 };
 
 /// Serves until a signal, and returns the exit code. `print` shows the user how to reach it.
-pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<()>) -> Result<u8> {
+pub(crate) async fn run(
+    mut config: ServeConfig,
+    print: impl FnOnce(&str) -> Result<()>,
+) -> Result<u8> {
     let telemetry = Telemetry::install(&config.telemetry, &BUILD)?;
+    config.frontend.max_connections = descriptors::make_room(config.frontend.max_connections);
     let metrics = Registry::for_process(&BUILD);
     let process = Process {
         tasks: Tasks::new(&metrics),
@@ -63,7 +68,7 @@ pub(crate) async fn run(config: ServeConfig, print: impl FnOnce(&str) -> Result<
             .or(recommended.and_then(|model| model.top_p)),
     })?;
     let load_time = began.elapsed();
-    let context_length = model.engine().info().context_length;
+    let context_length = model.pool().model().context_length;
 
     let (tasks, health) = (process.tasks.clone(), process.health.clone());
     let models = ModelRegistry::new([model])?;
