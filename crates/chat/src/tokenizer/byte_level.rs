@@ -17,9 +17,10 @@ fn byte_of(character: char) -> Option<u8> {
 /// Appends the bytes that a vocabulary entry spells; `None`, with some appended, if it is no such
 /// spelling.
 pub(super) fn append_bytes(entry: &str, bytes: &mut Vec<u8>) -> Option<()> {
-    entry
-        .chars()
-        .try_for_each(|character| Some(bytes.push(byte_of(character)?)))
+    for character in entry.chars() {
+        bytes.push(byte_of(character)?);
+    }
+    Some(())
 }
 
 /// The character that a byte is written as: the inverse of [`byte_of`].
