@@ -31,6 +31,10 @@ pub struct LoadBook {
     ages: VecDeque<(Duration, BookingId)>,
 }
 
+/// What runs is little beside what is cached: a few tables hold it, and stay in the processor's
+/// caches.
+const PROMPT_SHARDS: usize = 8;
+
 /// The number of a worker's rank in a book, while it is used or held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(u32);
@@ -63,7 +67,7 @@ impl LoadBook {
             slots: FxHashMap::default(),
             totals: Vec::new(),
             free: Vec::new(),
-            prompts: FlatIndex::new(usize::MAX),
+            prompts: FlatIndex::with_shards(PROMPT_SHARDS, usize::MAX),
             lifetime,
             ages: VecDeque::new(),
         }
@@ -175,7 +179,7 @@ impl LoadBook {
     /// What is booked at a worker's rank.
     pub fn load(&self, at: WorkerRank) -> Load {
         let slot = self.slots.get(&at);
-        slot.map_or_else(Load::default, |slot| self.load_in(*slot))
+        slot.map_or_else(Load::default, |slot| *self.load_in(*slot))
     }
 
     /// Which workers run requests whose prompts start as `chain` does, and for how many blocks.
@@ -213,8 +217,8 @@ impl LoadBook {
     }
 
     /// What is booked at a rank that is held or has bookings.
-    pub(crate) fn load_in(&self, slot: Slot) -> Load {
-        self.totals[slot.0 as usize].load
+    pub(crate) fn load_in(&self, slot: Slot) -> &Load {
+        &self.totals[slot.0 as usize].load
     }
 
     fn slot(&mut self, at: WorkerRank) -> Slot {

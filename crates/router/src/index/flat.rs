@@ -1,7 +1,7 @@
 use forebay_tokens::{CacheGroup, KvEvent, RoutingHash, Tier};
 
 use super::places::{Place, Places};
-use super::shard::{Shard, Stored};
+use super::shard::{Owner, Shard, Stored};
 use super::{Match, Overlap, PrefixIndex};
 use crate::WorkerRank;
 
@@ -43,14 +43,26 @@ struct Sweep {
     next: Vec<Place>,
 }
 
+/// How far a rank has come along a chain.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    length: u32,
+    overlap: Overlap,
+}
+
 impl FlatIndex {
     /// An empty index that takes at most `max_bytes`, but 20 kB and 200 bytes for every worker's
     /// rank in any case.
     pub fn new(max_bytes: usize) -> Self {
+        Self::with_shards(SHARDS, max_bytes)
+    }
+
+    /// As [`Self::new`], of 1 to 256 tables, a power of two.
+    pub(crate) fn with_shards(shards: usize, max_bytes: usize) -> Self {
+        debug_assert!(shards.is_power_of_two() && shards <= 256);
+        let shards = std::iter::repeat_with(Shard::default).take(shards);
         Self {
-            shards: std::iter::repeat_with(Shard::default)
-                .take(SHARDS)
-                .collect(),
+            shards: shards.collect(),
             places: Places::default(),
             sweep: Sweep::default(),
             shards_bytes: 0,
@@ -63,7 +75,7 @@ impl FlatIndex {
         let place = self.places.open(at, tier);
         let overhead = self.overhead_bytes();
         for &hash in blocks {
-            let number = shard_of(hash);
+            let number = self.shard_of(hash);
             let mut stored = self.store_in(number, hash, place, overhead);
             if stored == Stored::Full && !self.sweep.current.is_empty() {
                 self.sweep_shard(number);
@@ -91,7 +103,8 @@ impl FlatIndex {
             return;
         };
         for &hash in blocks {
-            let shard = &mut self.shards[shard_of(hash)];
+            let number = self.shard_of(hash);
+            let shard = &mut self.shards[number];
             let before = shard.bytes();
             if shard.remove(hash, place) {
                 self.places.lost(place);
@@ -117,12 +130,12 @@ impl FlatIndex {
         if self.places.live_blocks() == 0 {
             self.shards.fill_with(Shard::default);
             self.shards_bytes = 0;
-            self.sweep.shard = SHARDS;
+            self.sweep.shard = self.shards.len();
         } else {
             self.sweep_shard(self.sweep.shard);
             self.sweep.shard += 1;
         }
-        if self.sweep.shard == SHARDS {
+        if self.sweep.shard == self.shards.len() {
             for place in self.sweep.current.drain(..) {
                 self.places.reuse(place);
             }
@@ -138,8 +151,13 @@ impl FlatIndex {
         self.shards_bytes = self.shards_bytes - before + shard.bytes();
     }
 
+    /// By the hash's first bits: the table within takes others.
+    fn shard_of(&self, hash: RoutingHash) -> usize {
+        (hash.0 >> 56) as usize & (self.shards.len() - 1)
+    }
+
     fn overhead_bytes(&self) -> usize {
-        SHARDS * size_of::<Shard>() + self.places.bytes()
+        self.shards.len() * size_of::<Shard>() + self.places.bytes()
     }
 }
 
@@ -172,52 +190,44 @@ impl PrefixIndex for FlatIndex {
     }
 
     fn matches(&self, chain: &[RoutingHash]) -> Vec<Match> {
-        let owners = |hash: RoutingHash| self.shards[shard_of(hash)].owners(hash);
-        let mut found: Vec<Match> = Vec::new();
+        let owners = |hash: RoutingHash| self.shards[self.shard_of(hash)].owners(hash);
         let Some((&first, rest)) = chain.split_first() else {
-            return found;
+            return Vec::new();
         };
         let first_owners = owners(first);
         if first_owners.is_empty() {
-            return found;
+            return Vec::new();
         }
 
-        // Who has not the first block has no prefix. A rank's owners come nearest tier first, and
-        // the others do not count any more.
-        const NONE: u32 = u32::MAX;
-        let mut by_slot = vec![NONE; self.places.slots()];
-        for owner in first_owners {
-            let Some(slot) = self.places.slot(owner.place) else {
-                continue;
-            };
-            let position = &mut by_slot[slot as usize];
-            if *position == NONE {
-                *position = found.len() as u32;
-                found.push(Match {
-                    at: self.places.rank(slot),
-                    overlap: Overlap::in_tier(owner.place.tier(), 1),
-                });
-            }
-        }
+        // How far each rank has come. An owner counts if its rank has everything before; a rank's
+        // owners of one block come nearest tier first, and the others do not count any more.
+        let mut reached = vec![Reached::default(); self.places.slots()];
+        let mut advance = |length: u32, owner: &Owner| {
+            let slot = self.places.slot(owner.place);
+            let reached = slot.and_then(|slot| reached.get_mut(slot as usize));
+            let reached = reached.filter(|reached| reached.length == length)?;
+            reached.length += 1;
+            reached.overlap.add(owner.place.tier(), 1);
+            slot
+        };
+        // Who does not have the first block has no prefix.
+        let slots: Vec<u32> = (first_owners.iter())
+            .filter_map(|owner| advance(0, owner))
+            .collect();
         for (length, &hash) in (1..).zip(rest) {
             let mut anyone = false;
             for owner in owners(hash) {
-                let Some(slot) = self.places.slot(owner.place) else {
-                    continue;
-                };
-                let Some(found) = found.get_mut(by_slot[slot as usize] as usize) else {
-                    continue;
-                };
-                if found.overlap.blocks() == length {
-                    found.overlap.add(owner.place.tier(), 1);
-                    anyone = true;
-                }
+                anyone |= advance(length, owner).is_some();
             }
             if !anyone {
                 break;
             }
         }
-        found
+        let found = |slot: &u32| Match {
+            at: self.places.rank(*slot),
+            overlap: reached[*slot as usize].overlap,
+        };
+        slots.iter().map(found).collect()
     }
 
     fn len(&self) -> usize {
@@ -235,8 +245,4 @@ impl PrefixIndex for FlatIndex {
     fn dropped_blocks(&self) -> u64 {
         self.dropped_blocks
     }
-}
-
-fn shard_of(hash: RoutingHash) -> usize {
-    (hash.0 >> 56) as usize
 }

@@ -1,6 +1,6 @@
 use forebay_perf_model::{Iteration, PerfModel};
 
-use crate::{Load, Weights};
+use crate::{Load, Overlap, Weights};
 
 /// What a request costs at a worker: the sum of its terms, less is better.
 ///
@@ -57,46 +57,56 @@ impl Cost {
     }
 }
 
-/// What a cost depends on, of the request and the worker.
+/// What costs depend on, of the request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct Pricing<'a> {
+    pub(crate) weights: &'a Weights,
     pub(crate) block_size_tokens: u64,
+    /// At least 1.
     pub(crate) prompt_tokens: u64,
-    /// Prompt tokens to compute, after credits; 1 to `prompt_tokens`.
-    pub(crate) uncached_tokens: u64,
+    pub(crate) prompt_blocks: u64,
     pub(crate) expected_output_tokens: u64,
-    /// Blocks the prompt takes that are not in use yet.
-    pub(crate) new_blocks: u64,
-    pub(crate) load: Load,
 }
 
-impl Terms {
-    pub(crate) fn in_blocks(&self, weights: &Weights) -> Cost {
+/// What a worker has of a request's prompt.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Prefix {
+    /// The better of what its events told and what runs there.
+    pub(crate) overlap: Overlap,
+    /// Blocks that are in use.
+    pub(crate) blocks_in_use: u32,
+}
+
+impl Pricing<'_> {
+    /// Prompt tokens to compute, after credits; the last one always is.
+    pub(crate) fn uncached_tokens(&self, overlap: Overlap) -> u64 {
+        let cached = self.weights.credit(overlap) * self.block_size_tokens as f64;
+        self.prompt_tokens.saturating_sub(cached as u64).max(1)
+    }
+
+    pub(crate) fn in_blocks(&self, prefix: &Prefix, load: &Load) -> Cost {
         let blocks = |tokens: u64| tokens as f64 / self.block_size_tokens as f64;
+        let uncached_tokens = self.uncached_tokens(prefix.overlap);
+        let in_use = u64::from(prefix.blocks_in_use);
+        let used_blocks = load.used_blocks + self.prompt_blocks.saturating_sub(in_use);
         Cost {
             unit: CostUnit::Blocks,
-            queue: weights.queue * blocks(self.load.prefill_tokens),
-            prefill: weights.prefill * blocks(self.uncached_tokens),
-            decode: weights.decode * (self.load.used_blocks + self.new_blocks) as f64,
+            queue: self.weights.queue * blocks(load.prefill_tokens),
+            prefill: self.weights.prefill * blocks(uncached_tokens),
+            decode: self.weights.decode * used_blocks as f64,
         }
     }
 
-    pub(crate) fn in_seconds(&self, weights: &Weights, model: &PerfModel) -> Cost {
+    pub(crate) fn in_seconds(&self, prefix: &Prefix, load: &Load, model: &PerfModel) -> Cost {
         let seconds = |work: Iteration| model.iteration_time(&work).as_secs_f64();
-        let Load {
-            requests,
-            prefill_tokens,
-            prefill_context_tokens,
-            context_blocks,
-            ..
-        } = self.load;
-        let decodes = Iteration::decode(requests, context_blocks * self.block_size_tokens);
+        let context_tokens = load.context_blocks * self.block_size_tokens;
+        let decodes = Iteration::decode(load.requests, context_tokens);
         let booked = Iteration {
-            prefill_tokens,
-            prefill_context_tokens,
+            prefill_tokens: load.prefill_tokens,
+            prefill_context_tokens: load.prefill_context_tokens,
             ..Iteration::default()
         };
-        let cached_tokens = self.prompt_tokens - self.uncached_tokens;
+        let cached_tokens = self.prompt_tokens - self.uncached_tokens(prefix.overlap);
         let own = Iteration::prefill(cached_tokens..self.prompt_tokens) + decodes;
         let own_seconds = seconds(own);
         let queue = match booked.is_empty() {
@@ -108,9 +118,9 @@ impl Terms {
         let step = seconds(decodes + Iteration::decode(1, context_tokens));
         Cost {
             unit: CostUnit::Seconds,
-            queue: weights.queue * queue,
-            prefill: weights.prefill * own_seconds,
-            decode: weights.decode * self.expected_output_tokens as f64 * step,
+            queue: self.weights.queue * queue,
+            prefill: self.weights.prefill * own_seconds,
+            decode: self.weights.decode * self.expected_output_tokens as f64 * step,
         }
     }
 }

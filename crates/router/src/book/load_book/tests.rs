@@ -153,7 +153,7 @@ proptest! {
                 prop_assert_eq!(book.load(at), counted(&model, at));
             }
             for (at, slot) in &held {
-                prop_assert_eq!(book.load_in(*slot), counted(&model, *at));
+                prop_assert_eq!(*book.load_in(*slot), counted(&model, *at));
             }
             for (id, booking) in &model {
                 prop_assert_eq!(book.booked_at(*id), Some(booking.at));
