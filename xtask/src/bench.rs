@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what is measured and kept.
 
+mod frontend;
 mod instructions;
 mod speed;
 
@@ -17,6 +18,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// What the frontend costs and adds, over the mocker, in release.
+    Frontend(frontend::Args),
     /// Instructions of the named hot paths, compared with the committed ones.
     Instructions(instructions::Args),
     /// The native engine's tokens per second and times to the first token, in release.
@@ -29,6 +32,7 @@ enum Bench {
 /// If it cannot run, or a committed number no longer holds.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
+        Bench::Frontend(args) => frontend::run(args),
         Bench::Instructions(args) => instructions::run(args),
         Bench::Speed => speed::run(),
     }
