@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::BenchArgs;
 use crate::settings::Flag;
 
-/// Distributed LLM inference: serve a model from this machine.
+/// Distributed LLM inference: serve a model from this machine, measure a server.
 #[derive(Debug, Parser)]
 #[command(name = "forebay", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -27,6 +28,13 @@ pub(crate) enum Command {
     /// FOREBAY_SERVE__KEY with __ for dots (FOREBAY_SERVE__FRONTEND__PORT=9000), or as a flag
     /// (--set frontend.port=9000); later ones win. --print-config lists them all.
     Serve(ServeArgs),
+    /// Measure a server with the OpenAI API
+    ///
+    /// Sends chat completions (or completions) as a closed loop, with Poisson arrivals or as a
+    /// trace has them, and reports latencies, throughput and failures. Latencies of an open loop
+    /// count from when a request was due. A run in which the generator itself fell behind is not
+    /// valid, and exits with 3.
+    Bench(Box<BenchArgs>),
     /// Fetch, list and inspect models
     #[command(subcommand)]
     Model(ModelCommand),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, Result};
 use forebay_frontend::{FrontendConfig, SamplingDefaults};
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
@@ -58,6 +59,11 @@ pub(crate) fn load(args: &ServeArgs) -> Result<Settings<ServeConfig>, SettingsEr
         args.flags(),
         OPEN,
     )
+}
+
+/// The API key that an environment variable has.
+pub(crate) fn api_key(variable: &str) -> Result<String> {
+    std::env::var(variable).with_context(|| format!("no API key in the environment's {variable}"))
 }
 
 /// Whether a setting's value must not be shown.
