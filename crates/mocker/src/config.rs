@@ -4,7 +4,7 @@ use forebay_perf_model::PerfModel;
 use forebay_tokens::TokenId;
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{VOCABULARY_SIZE, WORDS};
+use crate::vocabulary::{EOS, VOCABULARY_SIZE, WORDS};
 use crate::{ConfigError, ScheduledFault};
 
 /// The settings of a [`Mocker`](crate::Mocker).
@@ -67,6 +67,11 @@ impl MockerConfig {
     /// The tokens that answers are made of.
     pub fn answer_vocabulary(&self) -> Range<TokenId> {
         self.vocabulary_size.map_or(WORDS, |size| 0..size)
+    }
+
+    /// The token that ends an answer; the built-in vocabulary has one.
+    pub fn eos(&self) -> Option<TokenId> {
+        self.vocabulary_size.is_none().then_some(EOS)
     }
 
     /// How long iterations take at this speed.

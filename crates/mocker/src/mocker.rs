@@ -162,9 +162,7 @@ impl Mocker {
     /// after a [`Fault::Crash`].
     pub fn submit(&mut self, now: Duration, request: GenerateRequest) -> Result<SequenceId, Error> {
         self.advance_to(now);
-        if self.has_crashed {
-            return Err(crashed());
-        }
+        self.check()?;
         if self.now < self.refuses_until {
             let message = "the engine refuses requests, as it was told to";
             let error = Error::new(ErrorClass::CapacityExhausted, "refused_by_fault", message);
@@ -263,9 +261,16 @@ impl Mocker {
         Ok(())
     }
 
-    /// Whether a [`Fault::Crash`] has ended it.
-    pub fn has_crashed(&self) -> bool {
-        self.has_crashed
+    /// Whether it can be asked for anything.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` after a [`Fault::Crash`].
+    pub fn check(&self) -> Result<(), Error> {
+        if self.has_crashed {
+            return Err(crashed());
+        }
+        Ok(())
     }
 
     /// From now on requests are accepted, but no iteration begins.

@@ -25,6 +25,9 @@ pub(crate) const WORDS: Range<TokenId> = {
 /// Tokens in all: 31,764.
 pub(crate) const VOCABULARY_SIZE: u32 = WORDS.end + CONTROLS.len() as u32;
 
+/// `<|im_end|>`.
+pub(crate) const EOS: TokenId = VOCABULARY_SIZE - 1;
+
 /// How byte-level vocabularies write a space.
 const SPACE: char = '\u{120}';
 
@@ -110,7 +113,7 @@ pub fn vocabulary() -> Vocabulary {
         tokens,
         merges,
         token_types,
-        eos: VOCABULARY_SIZE - 1,
+        eos: EOS,
         chat_template: CHAT_TEMPLATE,
     }
 }
