@@ -1,0 +1,221 @@
+//! Bad input, each with the one error that it gets: the status, the code and the field.
+
+use serde_json::{Value, json};
+
+use crate::client::{Response, post, send};
+use crate::engine::ScriptedEngine;
+use crate::server::Server;
+
+const CHAT: &str = "/v1/chat/completions";
+const TEXT: &str = "/v1/completions";
+
+async fn post_text(server: &Server, path: &str, body: &str) -> Response {
+    let head = format!("POST {path} HTTP/1.1\r\ncontent-type: application/json\r\n");
+    send(server.address, &head, body).await
+}
+
+/// A conversation with one field more, or another.
+fn chat(field: &str, value: Value) -> Value {
+    let mut body = json!({"model": "test", "messages": [{"role": "user", "content": "Hi"}]});
+    body[field] = value;
+    body
+}
+
+fn text(field: &str, value: Value) -> Value {
+    let mut body = json!({"model": "base", "prompt": "Hi"});
+    body[field] = value;
+    body
+}
+
+#[tokio::test]
+async fn what_is_not_json() {
+    let server = Server::start(ScriptedEngine::saying("ok")).await;
+    let deep = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!(r#"{{"model": "test", "messages": {open}{close}}}"#)
+    };
+    let flat = format!(
+        r#"{{"model": "test", "messages": [{}]}}"#,
+        "{},".repeat(1000)
+    );
+    let cases = [
+        "",
+        "{",
+        "null and void",
+        r#"{"model": "test",}"#,
+        r#"{"model": "test", "messages": [}"#,
+        r#"{"model": "test", "messages": [], "n": 1e999}"#,
+        r#"{"model": "test", "messages": [], "n": 01}"#,
+        r#"{"model": "test", "model": "te"#,
+        r#"{"model": "\ud800", "messages": []}"#,
+        "{\"model\": \"a\u{0}b\", \"messages\": []}",
+        &deep(129),
+        &deep(1_000_000),
+        &flat,
+    ];
+    for body in cases {
+        let response = post_text(&server, CHAT, body).await;
+        let shown = &body[..body.len().min(50)];
+        assert_eq!(response.status, 400, "{shown}: {}", response.body);
+        let error = &response.json()["error"];
+        let code = error["code"].as_str().unwrap();
+        let is_good = code == "invalid_json" || error["param"].is_string();
+        assert!(is_good, "{shown}: {}", response.body);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.len() < 300, "{shown}: {}", message.len());
+    }
+    let null = post_text(&server, CHAT, "null").await;
+    null.assert_error(400, "invalid_value", None);
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf_8() {
+    let server = Server::start(ScriptedEngine::saying("ok")).await;
+    let cases: [&[u8]; 4] = [
+        b"{\"model\": \"test\", \"messages\": [{\"role\": \"user\", \"content\": \"\xff\"}]}",
+        // Cut off, overlong, a surrogate.
+        b"{\"model\": \"test\", \"messages\": [{\"role\": \"user\", \"content\": \"\xe2\x82\"}]}",
+        b"{\"model\": \"test\", \"messages\": [{\"role\": \"user\", \"content\": \"\xc0\xaf\"}]}",
+        b"{\"model\": \"test\", \"user\": \"\xed\xa0\x80\"}",
+    ];
+    for body in cases {
+        let response = post_bytes(&server, body).await;
+        response.assert_error(400, "invalid_json", None);
+    }
+}
+
+async fn post_bytes(server: &Server, body: &[u8]) -> Response {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    crate::client::parse(&bytes)
+}
+
+#[tokio::test]
+async fn values_of_another_type_or_out_of_range() {
+    let server = Server::start(ScriptedEngine::saying("ok")).await;
+    let content = |content: Value| json!([{"role": "user", "content": content}]);
+    let cases = [
+        ("model", json!(7), "model"),
+        ("model", json!(null), "model"),
+        ("messages", json!("Hi"), "messages"),
+        ("messages", json!({}), "messages"),
+        ("messages", json!([]), "messages"),
+        ("messages", json!([7]), "messages[0]"),
+        ("messages", json!([{"content": "x"}]), "messages[0].role"),
+        (
+            "messages",
+            json!([{"role": 1, "content": "x"}]),
+            "messages[0].role",
+        ),
+        ("messages", content(json!(7)), "messages[0].content"),
+        ("messages", content(json!([7])), "messages[0].content"),
+        ("max_tokens", json!(0), "max_tokens"),
+        ("max_tokens", json!(-1), "max_tokens"),
+        ("max_tokens", json!(1.5), "max_tokens"),
+        ("max_tokens", json!("5"), "max_tokens"),
+        ("max_tokens", json!(u64::MAX), "max_tokens"),
+        ("max_tokens", json!(1e300), "max_tokens"),
+        ("max_completion_tokens", json!(-5), "max_completion_tokens"),
+        ("n", json!(-1), "n"),
+        ("n", json!(0), "n"),
+        ("n", json!(129), "n"),
+        ("n", json!(1e18), "n"),
+        ("temperature", json!(-0.1), "temperature"),
+        ("temperature", json!(2.1), "temperature"),
+        ("temperature", json!(1e300), "temperature"),
+        ("temperature", json!("hot"), "temperature"),
+        ("top_p", json!(0), "top_p"),
+        ("top_p", json!(1e300), "top_p"),
+        ("top_k", json!(-2), "top_k"),
+        ("top_k", json!(1e300), "top_k"),
+        ("min_p", json!(-1), "min_p"),
+        ("presence_penalty", json!(-1e300), "presence_penalty"),
+        ("frequency_penalty", json!(2.5), "frequency_penalty"),
+        ("repetition_penalty", json!(0), "repetition_penalty"),
+        ("seed", json!(1.5), "seed"),
+        ("seed", json!(1e300), "seed"),
+        ("stop", json!([1]), "stop"),
+        ("stop", json!(vec!["x"; 17]), "stop"),
+        ("stop_token_ids", json!([-1]), "stop_token_ids[0]"),
+        ("stop_token_ids", json!(vec![1; 65]), "stop_token_ids"),
+        ("logit_bias", json!({"5": 101}), "logit_bias"),
+        ("logit_bias", json!({"x": 1}), "logit_bias"),
+        ("logit_bias", json!({"-1": 1}), "logit_bias"),
+        ("logprobs", json!(5), "logprobs"),
+        ("top_logprobs", json!(21), "top_logprobs"),
+        ("stream", json!("yes"), "stream"),
+        ("stream_options", json!(7), "stream_options"),
+        ("priority", json!(1e300), "priority"),
+        ("user", json!(7), "user"),
+        ("metadata", json!({"k": 7}), "metadata"),
+        ("no_such_field", json!(1), "no_such_field"),
+    ];
+    for (field, value, param) in cases {
+        let shown = value.to_string();
+        let response = post(server.address, CHAT, &chat(field, value)).await;
+        assert_eq!(response.status, 400, "{field}: {shown}: {}", response.body);
+        let error = &response.json()["error"];
+        let named = error["param"].as_str().unwrap_or_default();
+        assert!(
+            named.starts_with(param),
+            "{field}: {shown}: {}",
+            response.body
+        );
+        assert_eq!(error["type"], "invalid_request_error");
+    }
+    let prompts = [
+        ("prompt", json!(""), "prompt"),
+        ("prompt", json!([]), "prompt"),
+        ("prompt", json!(["x", ""]), "prompt[1]"),
+        ("prompt", json!([[]]), "prompt"),
+        ("prompt", json!([[1], []]), "prompt[1]"),
+        ("prompt", json!(["x", 1]), "prompt"),
+        ("prompt", json!(7), "prompt"),
+        ("prompt", json!(null), "prompt"),
+        ("prompt", json!([-1]), "prompt"),
+        ("prompt", json!([1e300]), "prompt"),
+        ("prompt", json!([259]), "prompt[0]"),
+        ("prompt", json!([[1], [4_000_000_000u32]]), "prompt[1][0]"),
+        ("logprobs", json!(-1), "logprobs"),
+        ("echo", json!("yes"), "echo"),
+    ];
+    for (field, value, param) in prompts {
+        let shown = value.to_string();
+        let response = post(server.address, TEXT, &text(field, value)).await;
+        assert_eq!(response.status, 400, "{field}: {shown}: {}", response.body);
+        let named = response.json()["error"]["param"].clone();
+        assert_eq!(named, param, "{field}: {shown}: {}", response.body);
+    }
+}
+
+#[tokio::test]
+async fn prompts_beyond_the_context() {
+    let engine = ScriptedEngine::saying("ok");
+    let server = Server::start(engine.clone()).await;
+    // The context has 200 tokens, and a byte is one.
+    let long = "x".repeat(201);
+    let huge = "word ".repeat(2_000_000);
+    for prompt in [&*long, &*huge] {
+        let messages = json!([{"role": "user", "content": prompt}]);
+        let response = post(server.address, CHAT, &chat("messages", messages)).await;
+        response.assert_error(400, "context_length_exceeded", Some("messages"));
+        assert!(response.body.len() < 1000, "the prompt is not repeated");
+        let response = post(server.address, TEXT, &text("prompt", json!(prompt))).await;
+        response.assert_error(400, "context_length_exceeded", Some("prompt"));
+        let tokens = vec![1; prompt.len().min(100_000)];
+        let response = post(server.address, TEXT, &text("prompt", json!(tokens))).await;
+        response.assert_error(400, "context_length_exceeded", Some("prompt"));
+    }
+    assert!(engine.requests().is_empty(), "no engine was asked");
+}
