@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use forebay_pipeline::{Request, Step};
 use forebay_protocols::Error;
 use forebay_protocols::openai::Usage;
-use forebay_router::WorkerRank;
 use tracing::Span;
 
 use crate::metrics::{Endpoint, Metrics, ModelMetrics, Stage};
+use crate::pool::Place;
 use crate::refusal::Refusal;
 
 /// What is told about one request: metrics as it goes, and one log line at its end.
@@ -75,12 +75,12 @@ impl Record {
     }
 
     /// A worker failed it, and another one is asked.
-    pub(crate) fn retried(&self, at: Option<WorkerRank>, failure: &Error) {
+    pub(crate) fn retried(&self, at: Option<Place>, failure: &Error) {
         self.of_model.retries.inc();
         let _entered = self.span.enter();
         tracing::warn!(
             model = %self.model,
-            worker = at.map(|at| at.worker.0),
+            worker = at.map(|place| place.at.worker.0),
             reason = &*failure.reason,
             diagnostic = failure.diagnostic.as_deref(),
             "attempt failed, another worker is asked"

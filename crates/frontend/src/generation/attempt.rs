@@ -4,12 +4,11 @@ use std::task::{Context, Poll, ready};
 use forebay_engine::{GenerateOutput, GenerateRequest, GenerateStream};
 use forebay_pipeline::AttemptId;
 use forebay_protocols::Error;
-use forebay_router::WorkerRank;
 use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{SelectAll, StreamExt};
 
-use crate::pool::{Booking, Placed};
+use crate::pool::{Booking, Place, Placed};
 
 /// One attempt at one choice: a worker is waited for, takes the request, and generates. Dropping it
 /// ends it there, and what is booked for it.
@@ -24,7 +23,7 @@ enum State {
     /// A worker has it.
     Offered {
         accepted: BoxFuture<'static, Result<GenerateStream, Error>>,
-        at: WorkerRank,
+        at: Place,
         booking: Booking,
     },
     /// A worker has accepted it.
@@ -40,9 +39,9 @@ pub(super) enum Event {
     /// No worker was there in time.
     Unplaced(Error),
     /// A worker took it...
-    Accepted(WorkerRank),
+    Accepted(Place),
     /// ... or did not.
-    Refused(WorkerRank, Error),
+    Refused(Place, Error),
     Output(GenerateOutput),
     /// It broke off.
     Failed(Error),
@@ -119,7 +118,7 @@ impl State {
         let engine = placed.engine;
         Self::Offered {
             accepted: Box::pin(async move { engine.generate(request).await }),
-            at: placed.at,
+            at: placed.place,
             booking: placed.booking,
         }
     }

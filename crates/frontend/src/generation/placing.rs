@@ -3,12 +3,11 @@ use std::sync::Arc;
 use forebay_engine::GenerateRequest;
 use forebay_pipeline::AttemptId;
 use forebay_protocols::{Error, ErrorClass};
-use forebay_router::WorkerRank;
 use forebay_tokens::RoutingSeed;
 
 use super::attempt::Attempt;
 use super::waiting::Waiting;
-use crate::pool::{RoutedPrompt, WorkerPool};
+use crate::pool::{Place, RoutedPrompt, WorkerPool};
 
 /// Where the attempts of one request go: no worker that failed a choice is asked for it again.
 pub(super) struct Placing {
@@ -16,9 +15,9 @@ pub(super) struct Placing {
     /// By prompt.
     prompts: Vec<RoutedPrompt>,
     /// By choice, who has its present attempt.
-    at: Vec<Option<WorkerRank>>,
+    at: Vec<Option<Place>>,
     /// By choice, who failed it.
-    failed: Vec<Vec<WorkerRank>>,
+    failed: Vec<Vec<Place>>,
     waiting: Arc<Waiting>,
 }
 
@@ -39,12 +38,12 @@ impl Placing {
     }
 
     /// A worker has the attempt at a choice.
-    pub(super) fn placed(&mut self, choice: u32, at: WorkerRank) {
+    pub(super) fn placed(&mut self, choice: u32, at: Place) {
         self.at[choice as usize] = Some(at);
     }
 
     /// The attempt at a choice failed; gives the worker that had it.
-    pub(super) fn failed(&mut self, choice: u32) -> Option<WorkerRank> {
+    pub(super) fn failed(&mut self, choice: u32) -> Option<Place> {
         let at = self.at[choice as usize].take();
         self.failed[choice as usize].extend(at);
         at

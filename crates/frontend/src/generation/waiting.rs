@@ -2,11 +2,10 @@ use std::time::Duration;
 
 use forebay_observability::{Gauge, Registry};
 use forebay_protocols::{Error, ErrorClass};
-use forebay_router::WorkerRank;
 use tokio::sync::Semaphore;
 
 use crate::config::Limits;
-use crate::pool::{Placed, RoutedPrompt, WorkerPool};
+use crate::pool::{Place, Placed, RoutedPrompt, WorkerPool};
 
 /// The requests that no worker can take yet: how many may wait, and for how long.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl Waiting {
         pool: &WorkerPool,
         prompt: &RoutedPrompt,
         max_tokens: Option<u32>,
-        excluded: &[WorkerRank],
+        excluded: &[Place],
     ) -> Result<Placed, Error> {
         let Ok(_place) = self.places.try_acquire() else {
             let limit = self.limit;

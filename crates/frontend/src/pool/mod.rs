@@ -1,6 +1,7 @@
 //! The workers of a model, and the choice among them.
 
 mod booking;
+mod follower;
 mod metrics;
 mod prompt;
 mod readiness;
@@ -12,4 +13,4 @@ pub(crate) use booking::Booking;
 pub(crate) use metrics::PoolCollector;
 pub(crate) use prompt::RoutedPrompt;
 pub(crate) use readiness::Readiness;
-pub(crate) use worker_pool::Placed;
+pub(crate) use worker_pool::{Place, Placed};

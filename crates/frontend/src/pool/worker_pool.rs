@@ -1,15 +1,16 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use forebay_engine::{Engine, EngineInfo, KvEventBatch};
+use forebay_engine::{Engine, EngineInfo};
 use forebay_router::{
     BookingId, Load, Mode, OwnerId, PrefixIndex as _, Request, Router, RouterConfig, Selector as _,
     WorkerRank, WorkerSpec,
 };
-use forebay_tokens::{RoutingSeed, TokenId, WorkerId};
+use forebay_tokens::{KvEvent, RoutingSeed, TokenId, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -48,16 +49,26 @@ struct Inner {
 struct State {
     router: Router,
     workers: HashMap<WorkerId, Worker>,
+    /// How many workers were added in all.
+    added: u64,
 }
 
 struct Worker {
     engine: Arc<dyn Engine>,
+    incarnation: u64,
     is_draining: bool,
+}
+
+/// A worker in one of its lives: one that went and came back is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) at: WorkerRank,
+    incarnation: u64,
 }
 
 /// A worker that was chosen.
 pub(crate) struct Placed {
-    pub(crate) at: WorkerRank,
+    pub(crate) place: Place,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) booking: Booking,
 }
@@ -116,6 +127,7 @@ impl WorkerPool {
             state: Mutex::new(State {
                 router: Router::new(config, model.block_size)?,
                 workers: HashMap::new(),
+                added: 0,
             }),
             ready: watch::Sender::new(0),
             owner: OwnerId(random_u64()),
@@ -163,13 +175,20 @@ impl WorkerPool {
 
     fn insert(&self, worker: WorkerId, engine: Arc<dyn Engine>) {
         self.change(|state| {
-            let new = Worker {
-                engine: engine.clone(),
-                is_draining: false,
-            };
-            let old = state.workers.insert(worker, new);
-            if old.is_some_and(|old| !Arc::ptr_eq(&old.engine, &engine)) {
-                state.router.forget_blocks(worker.into());
+            state.added += 1;
+            let incarnation = state.added;
+            match state.workers.entry(worker) {
+                Entry::Occupied(known) if Arc::ptr_eq(&known.get().engine, &engine) => {
+                    known.into_mut().is_draining = false;
+                }
+                entry => {
+                    entry.insert_entry(Worker {
+                        engine,
+                        incarnation,
+                        is_draining: false,
+                    });
+                    state.router.forget_blocks(worker.into());
+                }
             }
             state
                 .router
@@ -196,20 +215,20 @@ impl WorkerPool {
         })
     }
 
-    /// Takes what a worker says has changed in its KV cache. Nothing happens if it is not known,
-    /// or if its pool does not route by prefixes.
-    pub fn apply(&self, worker: WorkerId, changes: &KvEventBatch) {
+    /// Takes what has changed in a worker's KV cache, in order. Nothing happens if the worker is not
+    /// known, or if the pool does not route by prefixes. Only rank 0 counts: a request cannot name
+    /// another one.
+    pub fn apply(&self, at: WorkerRank, events: &[KvEvent]) {
         if self.0.is_kv {
-            let mut state = self.0.state.lock();
-            for event in &changes.events {
-                state.router.apply(worker.into(), event);
+            for event in events {
+                self.0.state.lock().router.apply(at, event);
             }
         }
     }
 
     /// Forgets what a worker has in its KV cache: it is about to be told from the beginning.
-    pub fn forget_blocks(&self, worker: WorkerId) {
-        self.0.state.lock().router.forget_blocks(worker.into());
+    pub fn forget_blocks(&self, at: WorkerRank) {
+        self.0.state.lock().router.forget_blocks(at);
     }
 
     /// Its workers now, in the order of their ids.
@@ -225,6 +244,11 @@ impl WorkerPool {
             })
         });
         workers.collect()
+    }
+
+    /// Whether prompts are routed by their prefixes.
+    pub(crate) fn is_kv(&self) -> bool {
+        self.0.is_kv
     }
 
     /// Whether its workers stay what they are: there is nobody to wait for.
@@ -250,7 +274,7 @@ impl WorkerPool {
         &self,
         prompt: &RoutedPrompt,
         max_tokens: Option<u32>,
-        excluded: &[WorkerRank],
+        excluded: &[Place],
     ) -> Result<Placed, forebay_router::Error> {
         let inner = &*self.0;
         let number = inner.next_booking.fetch_add(1, Ordering::Relaxed);
@@ -259,16 +283,20 @@ impl WorkerPool {
         let mut request = Request::new(&prompt.chain, prompt.tokens as u64);
         request.expected_output_tokens =
             max_tokens.map(|most| inner.expected_output_tokens.min(most.into()));
-        request.excluded = excluded;
 
         let mut state = inner.state.lock();
+        let excluded = state.still_there(excluded);
+        request.excluded = &excluded;
         let now = inner.started.elapsed();
         state.router.expire(now);
         let decision = state.router.reserve(&request, id, now, random)?;
         let worker = (state.workers.get(&decision.at.worker))
             .expect("the router knows the workers of the pool");
         Ok(Placed {
-            at: decision.at,
+            place: Place {
+                at: decision.at,
+                incarnation: worker.incarnation,
+            },
             engine: worker.engine.clone(),
             booking: Booking::new(self.clone(), id, prompt.tokens),
         })
@@ -301,6 +329,21 @@ impl WorkerPool {
         // Told under the lock: the last to tell is the last to have changed.
         self.0.ready.send_replace(ready.count());
         result
+    }
+}
+
+impl State {
+    /// Those of these places that are there in the same life.
+    fn still_there(&self, places: &[Place]) -> Vec<WorkerRank> {
+        let is_there = |place: &&Place| {
+            let worker = self.workers.get(&place.at.worker);
+            worker.is_some_and(|worker| worker.incarnation == place.incarnation)
+        };
+        places
+            .iter()
+            .filter(is_there)
+            .map(|place| place.at)
+            .collect()
     }
 }
 

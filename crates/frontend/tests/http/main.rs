@@ -2,12 +2,15 @@
 //! script.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod chat;
 mod client;
 mod completions;
 mod connections;
 mod engine;
+mod leaving;
 mod lifecycle;
+mod pools;
 mod process;
 mod refusals;
 mod server;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forebay_chat::{ChatTemplate, Tokenizer};
 use forebay_engine::Engine;
 use forebay_frontend::{
-    Frontend, FrontendConfig, ModelRegistry, Process, SamplingDefaults, ServedModel,
+    Frontend, FrontendConfig, ModelRegistry, Process, SamplingDefaults, ServedModel, WorkerPool,
 };
 use forebay_observability::Registry;
 use forebay_runtime::{Health, TaskKind, Tasks};
@@ -36,7 +36,17 @@ impl Server {
         let tuned = ServedModel::new("tuned", tokenizer, engine)
             .with_sampling_defaults(defaults)
             .unwrap();
-        let models = ModelRegistry::new([chat, base, tuned]).unwrap();
+        Self::of([chat, base, tuned], config).await
+    }
+
+    /// Serves workers that come and go as `base`.
+    pub(crate) async fn of_pool(pool: &WorkerPool, config: FrontendConfig) -> Self {
+        let model = ServedModel::pooled("base", Tokenizer::bytes(), pool.clone());
+        Self::of([model], config).await
+    }
+
+    async fn of(models: impl IntoIterator<Item = ServedModel>, config: FrontendConfig) -> Self {
+        let models = ModelRegistry::new(models).unwrap();
         let metrics = Registry::new();
         let process = Process {
             tasks: Tasks::new(&metrics),
@@ -60,6 +70,13 @@ impl Server {
     pub(crate) fn has_metric(&self, line: &str) -> bool {
         let text = self.process.metrics.encode();
         text.lines().any(|found| found == line)
+    }
+
+    /// Waits until the metrics have this line.
+    pub(crate) async fn until_metric(&self, line: &str) {
+        while !self.has_metric(line) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How many connections are open.
