@@ -1,7 +1,7 @@
 //! An engine in another process, or behind the planes of this one (feature `remote`).
 //!
 //! The side that has an engine serves it with an [`EngineHandler`] and publishes its KV events with
-//! [`publish_kv_events`]; `forebay-worker` does both. The other side makes a [`RemoteEngine`] of an
+//! a [`KvPublisher`]; `forebay-worker` does both. The other side makes a [`RemoteEngine`] of an
 //! instance it has found. What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
 
 #[cfg(feature = "conformance")]
@@ -24,5 +24,5 @@ pub use card::WorkerCard;
 pub use engine::RemoteEngine;
 pub use handler::EngineHandler;
 pub use kv_follower::{KvUpdate, follow_kv_events};
-pub use kv_publisher::publish_kv_events;
+pub use kv_publisher::KvPublisher;
 pub use names::{engine_endpoint, kv_topic};

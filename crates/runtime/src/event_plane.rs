@@ -75,6 +75,9 @@ pub trait EventPlane: Send + Sync + 'static {
 
 /// One publisher's end of a topic. What it published still arrives when it is dropped.
 pub trait Publisher: Send + 'static {
+    /// The epoch of everything it publishes.
+    fn epoch(&self) -> u64;
+
     /// Publishes to whoever has subscribed, and never waits: what the plane cannot take is lost,
     /// together with its number.
     fn publish(&mut self, payload: Bytes) -> Stamp;

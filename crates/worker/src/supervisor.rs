@@ -1,11 +1,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_engine::remote::{EngineHandler, kv_topic, publish_kv_events};
+use forebay_engine::remote::{EngineHandler, KvPublisher, kv_topic};
 use forebay_engine::{Capabilities, Engine, Error};
 use forebay_observability::ErrorChain;
-use forebay_runtime::{Condition, Instance, PlaneError, Planes, Publisher, Registration};
+use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration};
 use futures::future::pending;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -24,28 +24,27 @@ pub(crate) struct Supervisor {
     pub(crate) condition: Option<Condition>,
     pub(crate) instance: Instance,
     /// How many were sent.
-    pub(crate) canaries: u64,
+    pub(crate) canaries: AtomicU64,
 }
 
 /// While others know the worker.
 pub(crate) struct Present {
     registration: Box<dyn Registration>,
-    publisher: Box<dyn Publisher>,
+    publisher: KvPublisher,
 }
 
 impl Supervisor {
     /// Whether the engine answers.
-    pub(crate) async fn canary(&mut self) -> Result<(), Error> {
-        let id = format!("canary-{}-{}", self.instance.worker, self.canaries);
-        self.canaries += 1;
+    pub(crate) async fn canary(&self) -> Result<(), Error> {
+        let number = self.canaries.fetch_add(1, Ordering::Relaxed);
+        let id = format!("canary-{}-{number}", self.instance.worker);
         canary(&*self.engine, id, self.config.canary()).await
     }
 
-    /// Makes the worker known. Its KV events begin a new epoch, as the engine may have begun anew.
+    /// Makes the worker known; before that its KV events can be followed.
     pub(crate) async fn enter(&self) -> Result<Present, PlaneError> {
         let worker = self.instance.worker;
-        let topic = kv_topic(&self.instance.endpoint, worker);
-        let publisher = self.planes.events.publisher(&topic, worker).await?;
+        let publisher = self.kv_publisher().await?;
         let registration = self
             .planes
             .discovery
@@ -66,12 +65,12 @@ impl Supervisor {
     }
 
     /// Runs until it is cancelled, and leaves no registration then.
-    pub(crate) async fn run(mut self, mut present: Present, cancel: CancellationToken) {
+    pub(crate) async fn run(self, mut present: Present, cancel: CancellationToken) {
         loop {
             let lost = tokio::select! {
                 biased;
                 () = cancel.cancelled() => None,
-                error = self.engine_lost(&mut *present.publisher) => Some(error),
+                error = self.engine_lost(&mut present.publisher) => Some(error),
             };
             self.leave(present, lost.as_ref()).await;
             if lost.is_none() {
@@ -85,27 +84,54 @@ impl Supervisor {
         }
     }
 
+    /// A new epoch of KV events, as the engine may have begun anew.
+    async fn kv_publisher(&self) -> Result<KvPublisher, PlaneError> {
+        let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
+        let topic = kv_topic(endpoint, worker);
+        let publisher = self.planes.events.publisher(&topic, worker).await?;
+        Ok(self.handler.kv_publisher(publisher))
+    }
+
     /// Publishes KV events until the engine does not answer any more; gives how that showed.
-    async fn engine_lost(&mut self, publisher: &mut dyn Publisher) -> Error {
-        let (engine, handler) = (self.engine.clone(), self.handler.clone());
-        let retry = self.config.retry();
+    async fn engine_lost(&self, publisher: &mut KvPublisher) -> Error {
         let ended = Notify::new();
-        let watch = async {
-            loop {
-                tokio::select! {
-                    () = ended.notified() => {}
-                    () = handler.unavailable() => {}
-                }
-                if let Err(error) = self.canary().await {
-                    return error;
-                }
-                // It answers: what was odd is not looked into again at once.
-                sleep(retry).await;
-            }
-        };
         tokio::select! {
-            never = keep_publishing(&*engine, publisher, &ended, retry) => match never {},
-            error = watch => error,
+            never = self.keep_publishing(publisher, &ended) => match never {},
+            error = self.watch_engine(&ended) => error,
+        }
+    }
+
+    /// Asks the engine when something is odd.
+    async fn watch_engine(&self, ended: &Notify) -> Error {
+        loop {
+            tokio::select! {
+                () = ended.notified() => {}
+                () = self.handler.unavailable() => {}
+            }
+            if let Err(error) = self.canary().await {
+                return error;
+            }
+            // It answers: what was odd is not looked into again at once.
+            sleep(self.config.retry()).await;
+        }
+    }
+
+    /// Publishes the engine's KV events, and says when they end.
+    async fn keep_publishing(&self, publisher: &mut KvPublisher, ended: &Notify) -> Infallible {
+        let capabilities = self.engine.info().capabilities;
+        if !capabilities.contains(Capabilities::KV_EVENTS) {
+            return pending().await;
+        }
+        loop {
+            publisher.run().await;
+            ended.notify_one();
+            *publisher = loop {
+                sleep(self.config.retry()).await;
+                match self.kv_publisher().await {
+                    Ok(next) => break next,
+                    Err(error) => self.warn(&error, "kv events not published"),
+                }
+            };
         }
     }
 
@@ -121,12 +147,17 @@ impl Supervisor {
         }
         match present.registration.deregister().await {
             Ok(()) => info!(worker, "worker deregistered"),
-            Err(error) => warn!(worker, error = %ErrorChain(&error), "worker not deregistered"),
+            Err(error) => self.warn(&error, "worker not deregistered"),
         }
     }
 
+    fn warn(&self, error: &PlaneError, message: &'static str) {
+        let worker = self.instance.worker.0;
+        warn!(worker, error = %ErrorChain(error), "{message}");
+    }
+
     /// Waits for the engine, and makes the worker known again.
-    async fn come_back(&mut self) -> Present {
+    async fn come_back(&self) -> Present {
         loop {
             sleep(self.config.retry()).await;
             if self.canary().await.is_err() {
@@ -134,29 +165,8 @@ impl Supervisor {
             }
             match self.enter().await {
                 Ok(present) => return present,
-                Err(error) => warn!(
-                    worker = self.instance.worker.0,
-                    error = %ErrorChain(&error),
-                    "worker not registered",
-                ),
+                Err(error) => self.warn(&error, "worker not registered"),
             }
         }
-    }
-}
-
-/// Publishes an engine's KV events, and says when they end.
-async fn keep_publishing(
-    engine: &dyn Engine,
-    publisher: &mut dyn Publisher,
-    ended: &Notify,
-    retry: Duration,
-) -> Infallible {
-    if !engine.info().capabilities.contains(Capabilities::KV_EVENTS) {
-        return pending().await;
-    }
-    loop {
-        publish_kv_events(engine, publisher).await;
-        ended.notify_one();
-        sleep(retry).await;
     }
 }

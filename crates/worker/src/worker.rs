@@ -64,7 +64,7 @@ impl Worker {
             handler: handler.clone(),
             planes: planes.clone(),
             condition: spec.condition,
-            canaries: 0,
+            canaries: Default::default(),
             instance: Instance {
                 endpoint: endpoint.clone(),
                 worker: spec.id,

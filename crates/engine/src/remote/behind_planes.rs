@@ -4,9 +4,7 @@ use std::sync::Arc;
 use forebay_runtime::{Instance, Planes, TaskKind, Tasks};
 use forebay_tokens::WorkerId;
 
-use super::{
-    EngineHandler, RemoteEngine, WorkerCard, engine_endpoint, kv_topic, publish_kv_events,
-};
+use super::{EngineHandler, RemoteEngine, WorkerCard, engine_endpoint, kv_topic};
 use crate::Engine;
 
 /// An engine as it looks from behind in-process planes, to put it through the suite once more:
@@ -21,11 +19,14 @@ pub async fn behind_planes(engine: impl Engine, tasks: &Tasks) -> RemoteEngine {
     let endpoint = engine_endpoint("suite").expect("a proper name");
     let worker = WorkerId(1);
     let handler = Arc::new(EngineHandler::new(engine.clone()));
-    let served = planes.requests.serve(&endpoint, worker, handler).await;
+    let served = planes
+        .requests
+        .serve(&endpoint, worker, handler.clone())
+        .await;
     let served = served.expect("the planes are empty");
     let topic = kv_topic(&endpoint, worker);
     let publisher = planes.events.publisher(&topic, worker).await;
-    let mut publisher = publisher.expect("it is in this process");
+    let mut publisher = handler.kv_publisher(publisher.expect("it is in this process"));
     let card = WorkerCard {
         model: engine.info().model.clone(),
         engine: engine.info().clone(),
@@ -38,7 +39,7 @@ pub async fn behind_planes(engine: impl Engine, tasks: &Tasks) -> RemoteEngine {
     };
     tasks.spawn(TaskKind::Background, "behind_planes", async move {
         let _served = served;
-        publish_kv_events(&*engine, &mut *publisher).await;
+        publisher.run().await;
         // An engine without KV events is served all the same.
         pending::<()>().await;
     });

@@ -31,22 +31,21 @@ pub(super) fn broken(diagnostic: &str) -> Error {
     Error::new(ErrorClass::BackendProtocol, "broken_protocol", message).with_diagnostic(diagnostic)
 }
 
-/// A batch as a message. The clone of `events` is the caller's to avoid.
-pub(super) fn encode_batch(batch: KvEventBatch) -> Bytes {
-    encode(&worker::KvEventBatch {
+/// A batch as its message.
+pub(super) fn write_batch(batch: KvEventBatch) -> worker::KvEventBatch {
+    worker::KvEventBatch {
         sequence: batch.sequence,
         rank: batch.rank.0,
         events: batch.events.into_iter().map(Into::into).collect(),
-    })
+    }
 }
 
-/// The batch of a frame, without events that this version does not know.
-pub(super) fn decode_batch(frame: Bytes) -> Result<KvEventBatch, Error> {
-    let batch: worker::KvEventBatch = decode(frame)?;
+/// A batch from its message, without events that this version does not know.
+pub(super) fn read_batch(batch: worker::KvEventBatch) -> KvEventBatch {
     let known = |event| KvEvent::try_from(event).ok();
-    Ok(KvEventBatch {
+    KvEventBatch {
         sequence: batch.sequence,
         rank: DpRank(batch.rank),
         events: batch.events.into_iter().filter_map(known).collect(),
-    })
+    }
 }

@@ -5,15 +5,17 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use forebay_protocols::worker::{self, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{ResponseStream, StreamHandler, StreamRequest};
+use forebay_runtime::{Publisher, ResponseStream, StreamHandler, StreamRequest};
 use forebay_tokens::RequestId;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
 
-use super::frames::{decode, encode, encode_batch};
-use crate::{Engine, GenerateStream, KvEventStream};
+use super::frames::{decode, encode, write_batch};
+use super::kv_publisher::KvPublisher;
+use crate::{Engine, GenerateStream};
 
 /// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
 ///
@@ -22,6 +24,8 @@ use crate::{Engine, GenerateStream, KvEventStream};
 pub struct EngineHandler {
     engine: Arc<dyn Engine>,
     unavailable: Arc<Notify>,
+    /// Of the newest publisher of KV events.
+    kv_epoch: Mutex<Option<u64>>,
 }
 
 impl EngineHandler {
@@ -30,7 +34,14 @@ impl EngineHandler {
         Self {
             engine,
             unavailable: Arc::default(),
+            kv_epoch: Mutex::default(),
         }
+    }
+
+    /// What publishes the engine's KV events; without one, nobody can follow them.
+    pub fn kv_publisher(&self, publisher: Box<dyn Publisher>) -> KvPublisher {
+        *self.kv_epoch.lock() = Some(publisher.epoch());
+        KvPublisher::new(self.engine.clone(), publisher)
     }
 
     /// Waits until the engine answers a generation with `Unavailable`: it may be gone. Answers
@@ -54,8 +65,8 @@ impl EngineHandler {
                 one(Ok(encode(&worker::Done {})))
             }
             Operation::Load(_) => one(Ok(encode(&engine.load()))),
-            Operation::KvSnapshot(_) => match engine.kv_events() {
-                Ok(events) => kv_snapshot(events, engine.info().data_parallel_ranks),
+            Operation::KvSnapshot(_) => match self.kv_snapshot() {
+                Ok(frames) => frames,
                 Err(error) => one(Err(error)),
             },
             Operation::Control(request) => match request.control.try_into() {
@@ -69,6 +80,26 @@ impl EngineHandler {
             Operation::Encode(request) => single(async move { engine.encode(request).await }),
             Operation::Media(request) => single(async move { engine.media(request).await }),
         }
+    }
+
+    /// The first batch of each rank; the changes after them go to the event plane.
+    fn kv_snapshot(&self) -> Result<ResponseStream, Error> {
+        // Looked up first: a snapshot with too old an epoch is taken anew, one with too new an
+        // epoch would be believed.
+        let epoch = *self.kv_epoch.lock();
+        let events = self.engine.kv_events()?;
+        let epoch = epoch.ok_or_else(|| {
+            let message = "the worker does not publish its KV events yet";
+            Error::new(ErrorClass::Unavailable, "kv_events_unpublished", message)
+        })?;
+        let snapshot = move |batch| worker::KvSnapshot {
+            epoch,
+            batch: Some(write_batch(batch)),
+        };
+        Ok(events
+            .take(self.engine.info().data_parallel_ranks as usize)
+            .map(move |batch| batch.map(|batch| encode(&snapshot(batch))))
+            .boxed())
     }
 }
 
@@ -102,14 +133,6 @@ fn single<M: Message>(
     output: impl Future<Output = Result<M, Error>> + Send + 'static,
 ) -> ResponseStream {
     stream::once(async { output.await.map(|output| encode(&output)) }).boxed()
-}
-
-/// The first batch of each rank; the changes after them go to the event plane.
-fn kv_snapshot(events: KvEventStream, ranks: u32) -> ResponseStream {
-    events
-        .take(ranks as usize)
-        .map(|batch| batch.map(encode_batch))
-        .boxed()
 }
 
 /// What a client of a later version may ask.

@@ -1,11 +1,12 @@
 //! The KV events of a worker, as its engine would give them.
 
-use forebay_protocols::worker::{KvSnapshotRequest, worker_request::Operation};
+use forebay_protocols::worker::{self, KvSnapshotRequest, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{EventStream, Instance, Planes, StreamRequest};
+use forebay_tokens::DpRank;
 use futures::{StreamExt as _, stream};
 
-use super::frames::{ask, decode_batch};
+use super::frames::{ask, broken, decode, read_batch};
 use super::kv_publisher::LAGGED;
 use super::kv_sequence::{KvSequence, Verdict};
 use super::names::kv_topic;
@@ -50,8 +51,12 @@ async fn begin(
     let mut snapshots = Vec::new();
     let mut sequence = KvSequence::default();
     while let Some(frame) = frames.next().await {
-        let batch = decode_batch(frame?)?;
-        sequence.snapshot(batch.rank, batch.sequence);
+        let snapshot: worker::KvSnapshot = decode(frame?)?;
+        let batch = snapshot.batch.ok_or_else(|| broken("an empty snapshot"))?;
+        let batch = read_batch(batch);
+        if sequence.snapshot(snapshot.epoch, batch.rank, batch.sequence) == Verdict::Gap {
+            return Err(lagged("the snapshots are of two epochs"));
+        }
         snapshots.push(batch);
     }
     let changes = Changes {
@@ -79,13 +84,18 @@ impl Changes {
             if event.stamp.publisher != self.instance.worker {
                 continue;
             }
-            let batch = decode_batch(event.payload)?;
+            let batch: worker::KvEventBatch = decode(event.payload)?;
             let (epoch, sequence) = (event.stamp.epoch, batch.sequence);
-            match self.sequence.change(epoch, batch.rank, sequence) {
-                Verdict::Next => return Ok(batch),
+            let rank = DpRank(batch.rank);
+            // Without events it only says how far the publisher is.
+            let verdict = match batch.events.is_empty() {
+                true => self.sequence.mark(epoch, rank, sequence),
+                false => self.sequence.change(epoch, rank, sequence),
+            };
+            match verdict {
+                Verdict::Next => return Ok(read_batch(batch)),
                 Verdict::Known => {}
                 Verdict::Gap => {
-                    let rank = batch.rank;
                     return Err(lagged(&format!("batch {sequence} of rank {rank} is early")));
                 }
             }

@@ -361,8 +361,7 @@ pub mod worker_request {
         /// Load.
         #[prost(message, tag = "3")]
         Load(super::LoadRequest),
-        /// KvEventBatch, one a rank: what its cache holds, with the sequence of the last change that is
-        /// in it.
+        /// KvSnapshot, one a rank.
         #[prost(message, tag = "4")]
         KvSnapshot(super::KvSnapshotRequest),
         /// Done.
@@ -402,6 +401,17 @@ pub struct Accepted {}
 /// It is done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {}
+/// What a rank's KV cache holds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KvSnapshot {
+    /// The changes after it are published on the event plane with this epoch or a later one; with a
+    /// later one they do not follow on it.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Everything it holds as stored events, with the sequence of the last change that is in it.
+    #[prost(message, optional, tag = "2")]
+    pub batch: ::core::option::Option<KvEventBatch>,
+}
 /// Changes of one rank's KV cache that belong together: routing hashes only, never tokens.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KvEventBatch {
@@ -410,7 +420,7 @@ pub struct KvEventBatch {
     pub sequence: u64,
     #[prost(uint32, tag = "2")]
     pub rank: u32,
-    /// In order. None, if only the sequence is to be made known.
+    /// In order. None in a batch that is published only to say that all up to its sequence were.
     #[prost(message, repeated, tag = "3")]
     pub events: ::prost::alloc::vec::Vec<KvEvent>,
 }

@@ -46,7 +46,7 @@ pub async fn stamps_without_a_gap(plane: &dyn EventPlane) {
         let event = next_event(&mut events).await;
         assert_eq!(event.stamp, stamp);
         assert_eq!(event.stamp.publisher, WorkerId(7));
-        assert_eq!(event.stamp.epoch, stamp.epoch);
+        assert_eq!(event.stamp.epoch, publisher.epoch());
         assert_eq!(event.stamp.sequence, number);
         assert_eq!(event.payload, payload(number));
     }

@@ -117,6 +117,10 @@ struct PublisherHere {
 }
 
 impl Publisher for PublisherHere {
+    fn epoch(&self) -> u64 {
+        self.next.epoch
+    }
+
     fn publish(&mut self, payload: Bytes) -> Stamp {
         let stamp = self.next;
         self.next.sequence += 1;
