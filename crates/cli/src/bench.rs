@@ -33,7 +33,7 @@ pub(crate) async fn run(args: BenchArgs, print: impl Fn(&str) -> Result<()>) -> 
 
     let tasks = Tasks::new(&Registry::new());
     let cancel = CancellationToken::new();
-    let progress = Arc::new(Bar::new());
+    let progress = Arc::new(Bar::new(args.quiet));
     let mut signals = signals()?;
     let mut interrupted = None;
     let running = forebay_bench::run(&config, &tasks, cancel.clone(), progress.clone());
@@ -112,10 +112,13 @@ struct Bar {
 }
 
 impl Bar {
-    fn new() -> Self {
-        Self {
-            bar: ProgressBar::no_length(),
-        }
+    fn new(quiet: bool) -> Self {
+        let bar = if quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::no_length()
+        };
+        Self { bar }
     }
 
     /// Begins again at 0 of `requests`, if their number is known.

@@ -138,6 +138,10 @@ pub(crate) struct BenchArgs {
     )]
     threads: usize,
 
+    /// Show no progress
+    #[arg(long, help_heading = "Output")]
+    pub(super) quiet: bool,
+
     /// Write the report as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) json: Option<PathBuf>,
@@ -300,9 +304,8 @@ mod tests {
             (&["--speedup", "2"], "--trace"),
             (&["--isl", "0"], "from 1"),
             (&["--isl", "9-3"], "from 1"),
-            (&["--rate", "-1"], "above 0"),
             (&["--rate", "0"], "above 0"),
-            (&["--duration", "-1"], "above 0"),
+            (&["--duration", "0"], "above 0"),
             (&["--shared-prefix", "128"], "shorter than the prompt"),
             (&["--header", "x"], "NAME:VALUE"),
             (
