@@ -1,5 +1,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 
 use forebay_tokens::{BlockId, BlockIdentity, CacheGroup, ContentId, RoutingHash};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -203,15 +204,11 @@ impl Group {
             unreachable!("only registered blocks are evictable");
         };
         self.by_content.remove(&identity.content);
-        let count = self
-            .by_routing
-            .get_mut(&identity.routing)
-            .expect("every registered block is counted");
-        *count -= 1;
-        (*count == 0).then(|| {
-            self.by_routing.remove(&identity.routing);
-            identity.routing
-        })
+        let Entry::Occupied(mut count) = self.by_routing.entry(identity.routing) else {
+            unreachable!("every registered block is counted");
+        };
+        *count.get_mut() -= 1;
+        (*count.get() == 0).then(|| count.remove_entry().0)
     }
 
     /// Makes a held block's content known, with its holder as the first user. If the content is
@@ -224,12 +221,15 @@ impl Group {
         depth: u32,
         log: &mut EventLog,
     ) -> BlockId {
-        if let Some(existing) = self.by_content.get(&identity.content).copied() {
-            self.release(id);
-            self.share(existing);
-            return existing;
-        }
-        self.by_content.insert(identity.content, id);
+        match self.by_content.entry(identity.content) {
+            Entry::Occupied(existing) => {
+                let existing = *existing.get();
+                self.release(id);
+                self.share(existing);
+                return existing;
+            }
+            Entry::Vacant(new) => new.insert(id),
+        };
         let count = self.by_routing.entry(identity.routing).or_default();
         *count += 1;
         if *count == 1 {
