@@ -65,6 +65,7 @@ impl ByteLevelBpe {
     /// # Errors
     /// [`TokenizerError::InvalidVocabulary`] when a merge is not of tokens.
     pub(super) fn new(definition: &Definition<'_>) -> Result<Option<Self>, TokenizerError> {
+        classes::prepare();
         let token_bytes = token_bytes(definition);
         let mut named = HashMap::new();
         let mut spelled = Vec::with_capacity(definition.tokens.len());

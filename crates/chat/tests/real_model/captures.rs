@@ -154,6 +154,7 @@ fn special_tokens_and_template_are_the_same() {
     let Model {
         tokenizer,
         template,
+        ..
     } = model();
     assert_eq!(template, info["chat_template"].as_str().unwrap());
     assert_eq!(tokenizer.bos_token().as_deref(), info["bos_token"].as_str());

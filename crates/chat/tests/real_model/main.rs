@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod captures;
+mod exact;
+mod oracle;
 mod support;
 mod vocabulary;

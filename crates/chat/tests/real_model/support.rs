@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -11,6 +11,7 @@ use forebay_chat::{GgufVocabulary, Tokenizer};
 /// What `chat` needs of the model.
 pub(crate) struct Model {
     pub(crate) tokenizer: Tokenizer,
+    pub(crate) vocabulary: GgufVocabulary,
     pub(crate) template: String,
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn model() -> &'static Model {
                 .collect()
         };
         let id = |key: &str| get(key).map(|id| id.to_u32().unwrap());
-        let tokenizer = Tokenizer::from_gguf(GgufVocabulary {
+        let vocabulary = GgufVocabulary {
             model: text("tokenizer.ggml.model"),
             pre: text("tokenizer.ggml.pre"),
             tokens: texts("tokenizer.ggml.tokens"),
@@ -49,9 +50,10 @@ pub(crate) fn model() -> &'static Model {
                 .map(Value::to_bool)
                 .transpose()
                 .unwrap(),
-        });
+        };
         Model {
-            tokenizer: tokenizer.unwrap(),
+            tokenizer: Tokenizer::from_gguf(vocabulary.clone()).unwrap(),
+            vocabulary,
             template: text("tokenizer.chat_template"),
         }
     })
@@ -78,6 +80,12 @@ pub(crate) fn stream(name: &str) -> Vec<serde_json::Value> {
 }
 
 fn read(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/vllm-0.32.0");
-    std::fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap()
+    std::fs::read_to_string(testdata("vllm-0.32.0").join(format!("{name}.txt"))).unwrap()
+}
+
+/// A folder of the recorded data.
+pub(crate) fn testdata(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../testdata")
+        .join(folder)
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 /// Letters of many scripts, combining marks, emoji with joiners, spaces of all kinds, digits,
 /// punctuation, code, and the texts of special tokens.
-fn texts() -> impl Strategy<Value = String> {
+pub(crate) fn texts() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[a-zA-Z]{1,12}",
         "[ \t\n\r\u{a0}\u{3000}]{1,4}",

@@ -19,6 +19,9 @@ pub(super) const NUMERIC: Properties = 8;
 /// Characters in a block of the table.
 const BLOCK: usize = 256;
 
+/// The end of the two planes that have all numeric characters.
+const END_OF_NUMERIC: char = '\u{20000}';
+
 /// The properties of all characters: equal blocks are stored once.
 struct Table {
     /// Which block each run of 256 code points has.
@@ -40,7 +43,7 @@ impl Table {
                     .for_each(|properties| *properties |= property);
             }
         }
-        for character in '\0'..=char::MAX {
+        for character in '\0'..END_OF_NUMERIC {
             if character.is_numeric() {
                 properties[character as usize] |= NUMERIC;
             }
@@ -74,6 +77,11 @@ fn ranges(pattern: &str) -> Vec<regex_syntax::hir::ClassUnicodeRange> {
         HirKind::Class(Class::Unicode(class)) => class.ranges().to_vec(),
         _ => unreachable!("the pattern is a class of characters"),
     }
+}
+
+/// Makes the table now, which takes a millisecond, and not within the first text that needs it.
+pub(super) fn prepare() {
+    LazyLock::force(&TABLE);
 }
 
 /// Properties of the ASCII characters, at hand without the table.
