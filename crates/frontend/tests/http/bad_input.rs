@@ -41,7 +41,7 @@ async fn what_is_not_json() {
     let cases = [
         "",
         "{",
-        "null and void",
+        "nonsense",
         r#"{"model": "test",}"#,
         r#"{"model": "test", "messages": [}"#,
         r#"{"model": "test", "messages": [], "n": 1e999}"#,
@@ -64,8 +64,12 @@ async fn what_is_not_json() {
         let message = error["message"].as_str().unwrap();
         assert!(message.len() < 300, "{shown}: {}", message.len());
     }
-    let null = post_text(&server, CHAT, "null").await;
-    null.assert_error(400, "invalid_value", None);
+    for body in ["null", "7", "\"text\"", "null and void"] {
+        let response = post_text(&server, CHAT, body).await;
+        response.assert_error(400, "invalid_value", None);
+        let message = &response.json()["error"]["message"];
+        assert_eq!(message, "the body must be a JSON object");
+    }
 }
 
 #[tokio::test]

@@ -34,9 +34,8 @@ fn refusal(path: &str, error: &serde_json::Error) -> Error {
     let message = message
         .rsplit_once(" at line ")
         .map_or(&*message, |(message, _)| message);
-    let missing = message
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.strip_suffix('`'));
+    let named = |what| message.strip_prefix(what)?.strip_suffix('`');
+    let missing = named("missing field `");
     let path = path.trim_start_matches('.');
     match (path, missing) {
         ("", Some(field)) => {
@@ -45,6 +44,12 @@ fn refusal(path: &str, error: &serde_json::Error) -> Error {
         (path, Some(field)) => {
             let param = format!("{path}.{field}");
             invalid("missing_parameter", format!("{param}: is required")).with_param(param)
+        }
+        ("", None) if let Some(field) = named("duplicate field `") => {
+            Error::invalid(field, "is given twice")
+        }
+        ("", None) if message.starts_with("invalid type") => {
+            invalid("invalid_value", "the body must be a JSON object".to_owned())
         }
         ("", None) => invalid("invalid_value", message.to_owned()),
         (path, None) => Error::invalid(path, message),
@@ -85,6 +90,7 @@ mod tests {
                 "temperature",
             ),
             (r#"{"model":"m","messages":[],"stop":[1]}"#, "stop"),
+            (r#"{"model":"m","messages":[],"model":"n"}"#, "model"),
         ];
         for (body, param) in cases {
             let error = chat(body);
