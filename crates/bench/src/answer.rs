@@ -213,7 +213,9 @@ fn http_failure(status: u16, body: &[u8]) -> Failure {
 fn name(error: ApiError<'_>) -> String {
     const MOST_CHARS: usize = 80;
     match error.reason.or(error.message) {
-        Some(text) => text.chars().take(MOST_CHARS).collect(),
+        Some(text) => (text.chars().take(MOST_CHARS))
+            .map(|char| if char.is_control() { ' ' } else { char })
+            .collect(),
         None => "an error without a name".to_owned(),
     }
 }

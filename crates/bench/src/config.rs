@@ -35,7 +35,7 @@ pub struct BenchConfig {
     pub warmup_requests: u64,
     /// How long one request may take, connecting included. Default 600 s.
     pub timeout: Duration,
-    /// Connections at a time, at least 1. A closed loop has as many as it has requests; with
+    /// Connections at a time. A closed loop has as many as it has requests; with
     /// other arrivals a request that finds none free waits for one, which counts as its lag.
     /// Default 1,024.
     pub max_connections: usize,
@@ -50,6 +50,9 @@ pub struct BenchConfig {
 impl BenchConfig {
     /// How long requests are sent if nothing else says when to stop.
     pub const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+
+    /// Most connections at a time, and so the most concurrency.
+    pub const MOST_CONNECTIONS: usize = 100_000;
 
     /// The defaults for a server.
     pub fn new(target: Target) -> Self {
@@ -97,9 +100,6 @@ impl BenchConfig {
             Workload::Trace(_) => {}
         }
         match self.arrival {
-            Arrival::Closed { concurrency: 0 } => {
-                return fault("the concurrency must be at least 1");
-            }
             Arrival::Poisson { rate_per_second }
                 if !(rate_per_second.is_finite() && rate_per_second > 0.0) =>
             {
@@ -116,8 +116,8 @@ impl BenchConfig {
         if self.requests == Some(0) || self.duration == Some(Duration::ZERO) {
             return fault("there is nothing to measure in no requests or no time");
         }
-        if self.max_connections == 0 {
-            return fault("at least one connection is needed");
+        if !(1..=Self::MOST_CONNECTIONS).contains(&self.connections()) {
+            return fault("there can be from 1 to 100,000 connections");
         }
         for (name, value) in &self.headers {
             let name_is_token = !name.is_empty()
@@ -128,6 +128,14 @@ impl BenchConfig {
             }
         }
         Ok(())
+    }
+
+    /// Connections that the load needs at most.
+    pub fn connections(&self) -> usize {
+        match self.arrival {
+            Arrival::Closed { concurrency } => concurrency,
+            Arrival::Poisson { .. } | Arrival::Timestamps { .. } => self.max_connections,
+        }
     }
 
     /// When to stop sending, with the default filled in.
@@ -256,7 +264,7 @@ impl fmt::Display for Length {
 pub enum Arrival {
     /// Always `concurrency` requests under way; the next is sent when one ends.
     Closed {
-        /// At least 1.
+        /// From 1 to [`BenchConfig::MOST_CONNECTIONS`].
         concurrency: usize,
     },
     /// Independent arrivals, whatever the server does: an open loop with exponential gaps.

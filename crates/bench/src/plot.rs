@@ -187,6 +187,7 @@ fn throughput(report: &Report, records: &[RequestRecord]) -> Panel {
         dashed: false,
         points: (counts.iter().enumerate())
             .map(|(index, count)| ((index as f64 + 0.5) * width, count / width))
+            .filter(|(_, rate)| rate.is_finite())
             .collect(),
     };
     let mut lines = vec![line("completed", BLUE, completed)];

@@ -335,3 +335,164 @@ fn is_good(record: &RequestRecord, slo: Slo) -> bool {
 fn per(amount: f64, of: f64) -> f64 {
     if of > 0.0 { amount / of } else { 0.0 }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::failure::Failure;
+
+    fn record(number: u64, ttft_ms: f64, tpot_ms: f64, failure: Option<Failure>) -> RequestRecord {
+        RequestRecord {
+            number,
+            scheduled_seconds: None,
+            sent_seconds: 0.0,
+            end_seconds: 2.0 + number as f64,
+            ttft_ms: Some(ttft_ms),
+            tpot_ms: Some(tpot_ms),
+            e2e_ms: Some(ttft_ms + 9.0 * tpot_ms),
+            input_tokens: Some(100),
+            cached_tokens: Some(25),
+            output_tokens: 10,
+            requested_tokens: 10,
+            content_chunks: 9,
+            failure,
+        }
+    }
+
+    fn failure(detail: &str) -> Option<Failure> {
+        Some(Failure::new(FailureClass::Http, detail))
+    }
+
+    fn report(records: &[RequestRecord], slo: Slo, cpu: Duration, lag: Duration) -> Report {
+        let mut lags = Samples::default();
+        lags.record(lag);
+        let around = Surroundings {
+            unfinished: 0,
+            interrupted: false,
+            lag: &lags,
+            max_lag: Duration::from_millis(5),
+            cpu,
+            server_cpu: Some(Duration::from_millis(8)),
+            elapsed: Duration::from_secs(5),
+            threads: 2,
+            max_in_flight: 4,
+        };
+        let run = RunInfo {
+            url: "http://a:1".into(),
+            model: "<m>".into(),
+            api: "chat",
+            stream: true,
+            workload: "a".into(),
+            arrival: "b".into(),
+            seed: 1,
+            exact_length: true,
+            tokens_per_word: None,
+            overhead_tokens: None,
+            started_unix_seconds: 0,
+        };
+        Report::new(run, slo, records, &Samples::default(), around)
+    }
+
+    fn four() -> Vec<RequestRecord> {
+        vec![
+            record(0, 100.0, 10.0, None),
+            record(1, 300.0, 10.0, None),
+            record(2, 100.0, 30.0, None),
+            record(3, 1.0, 1.0, failure("503")),
+        ]
+    }
+
+    #[test]
+    fn sums_are_of_what_succeeded() {
+        let report = report(&four(), Slo::default(), Duration::ZERO, Duration::ZERO);
+        assert_eq!(report.duration_seconds, 5.0);
+        let counts = report.requests;
+        assert_eq!((counts.completed, counts.failed, counts.good), (3, 1, None));
+        let tokens = report.tokens;
+        assert_eq!(
+            (tokens.input, tokens.cached, tokens.output),
+            (300, Some(75), 30)
+        );
+        assert_eq!(tokens.content_chunks, 27);
+        assert_eq!(report.throughput.requests_per_second, 0.6);
+        assert_eq!(report.throughput.output_tokens_per_second, 6.0);
+        let ttft = report.latency_ms.ttft.unwrap();
+        assert_eq!((ttft.count, ttft.min, ttft.max), (3, 100.0, 300.0));
+        let cpu = report.server_cpu.unwrap();
+        assert_eq!(
+            cpu.microseconds_per_request, 2000.0,
+            "failed requests cost too"
+        );
+        assert!((cpu.microseconds_per_output_token - 266.7).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_good_request_keeps_every_bound() {
+        let ms = |milliseconds| Some(Duration::from_millis(milliseconds));
+        let good = |ttft, itl| {
+            let slo = Slo { ttft, itl };
+            let report = report(&four(), slo, Duration::ZERO, Duration::ZERO);
+            (
+                report.requests.good,
+                report.throughput.good_requests_per_second,
+            )
+        };
+        assert_eq!(good(ms(100), ms(10)), (Some(1), Some(0.2)));
+        assert_eq!(good(ms(100), None).0, Some(2));
+        assert_eq!(good(None, ms(10)).0, Some(2));
+        assert_eq!(good(ms(99), None).0, Some(0));
+    }
+
+    #[test]
+    fn failures_are_in_the_order_of_their_number() {
+        let mut records = four();
+        records.extend([4, 5].map(|number| record(number, 1.0, 1.0, failure("429"))));
+        let report = report(&records, Slo::default(), Duration::ZERO, Duration::ZERO);
+        let counts: Vec<_> = (report.failures.iter())
+            .map(|f| (&*f.detail, f.count))
+            .collect();
+        assert_eq!(counts, [("429", 2), ("503", 1)]);
+    }
+
+    #[test]
+    fn a_generator_that_is_late_or_busy_makes_a_run_not_valid() {
+        let (second, ms) = (Duration::from_secs(1), Duration::from_millis(1));
+        let reasons = |cpu, lag| {
+            let report = report(&four(), Slo::default(), cpu, lag);
+            assert_eq!(report.valid, report.invalid_reasons.is_empty());
+            report.invalid_reasons.len()
+        };
+        // Two threads for five seconds have ten.
+        assert_eq!(reasons(8 * second, 4 * ms), 0);
+        assert_eq!(reasons(8 * second, 6 * ms), 1);
+        assert_eq!(reasons(10 * second, 4 * ms), 1);
+        assert_eq!(reasons(10 * second, 6 * ms), 2);
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_report_too() {
+        let report = report(&[], Slo::default(), Duration::ZERO, Duration::ZERO);
+        assert_eq!(report.throughput.requests_per_second, 0.0);
+        assert!(report.latency_ms.e2e.is_none());
+        assert!(report.to_string().contains("0 completed"));
+        let svg = crate::plot(&report, &[]);
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn the_picture_is_well_formed() {
+        let report = report(&four(), Slo::default(), Duration::ZERO, Duration::ZERO);
+        let svg = crate::plot(&report, &four());
+        for line in svg
+            .lines()
+            .filter(|line| !line.starts_with("<svg") && *line != "</svg>")
+        {
+            assert!(line.ends_with("/>") || line.ends_with("</text>"), "{line}");
+        }
+        assert!(svg.contains("&lt;m>") && !svg.contains("NaN") && !svg.contains("inf"));
+        for name in ["TTFT", "TPOT", "end to end", "completed", "failed", "p99"] {
+            assert!(svg.contains(&format!(">{name}</text>")), "{name}");
+        }
+    }
+}

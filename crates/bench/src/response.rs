@@ -3,6 +3,9 @@ use std::fmt;
 /// Longest head of a response.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
+/// Most digits of a chunk's size, so that it fits.
+const MAX_SIZE_DIGITS: u8 = 15;
+
 /// Most headers of a response.
 const MAX_HEADERS: usize = 100;
 
@@ -240,66 +243,61 @@ impl Chunked {
     const START: Self = Self::Size { size: 0, digits: 0 };
 
     fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Part<'a>>, Malformed> {
-        loop {
-            if let Self::Data { left } = self {
-                let part = take(bytes, *left);
-                *left -= part.len() as u64;
-                if *left == 0 {
-                    *self = Self::DataEnd;
-                }
-                return Ok((!part.is_empty()).then_some(Part::Body(part)));
-            }
-            let Some((&byte, rest)) = bytes.split_first() else {
-                return Ok(None);
-            };
-            *bytes = rest;
+        while !bytes.is_empty() {
             match self {
-                Self::Size { size, digits } => match (byte as char).to_digit(16) {
-                    Some(digit) if *digits < 15 => {
-                        *size = *size << 4 | u64::from(digit);
-                        *digits += 1;
+                Self::Data { left } => {
+                    let part = take(bytes, *left);
+                    *left -= part.len() as u64;
+                    if *left == 0 {
+                        *self = Self::DataEnd;
                     }
-                    _ if *digits == 0 || byte.is_ascii_hexdigit() => {
-                        return Err(Malformed("a chunk's size is no number"));
-                    }
-                    _ => {
-                        *self = Self::Extension { size: *size };
-                        self.end_of_size(byte)?;
-                    }
-                },
-                Self::Extension { .. } => self.end_of_size(byte)?,
-                Self::Data { .. } => unreachable!("handled above"),
-                Self::DataEnd => match byte {
-                    b'\r' => {}
-                    b'\n' => *self = Self::START,
-                    _ => return Err(Malformed("a chunk is longer than its size")),
-                },
-                Self::Trailer { line_is_empty } => match byte {
+                    return Ok(Some(Part::Body(part)));
+                }
+                Self::Trailer { line_is_empty } => match next(bytes) {
                     b'\r' => {}
                     b'\n' if *line_is_empty => return Ok(Some(Part::End)),
                     b'\n' => *line_is_empty = true,
                     _ => *line_is_empty = false,
                 },
+                Self::DataEnd => match next(bytes) {
+                    b'\r' => {}
+                    b'\n' => *self = Self::START,
+                    _ => return Err(Malformed("a chunk is longer than its size")),
+                },
+                Self::Size { size, digits } => {
+                    let byte = next(bytes);
+                    match (byte as char).to_digit(16) {
+                        Some(digit) if *digits < MAX_SIZE_DIGITS => {
+                            *size = *size << 4 | u64::from(digit);
+                            *digits += 1;
+                        }
+                        None if *digits > 0 => *self = Self::after_size(*size, byte),
+                        _ => return Err(Malformed("a chunk's size is no number")),
+                    }
+                }
+                Self::Extension { size } => *self = Self::after_size(*size, next(bytes)),
             }
         }
+        Ok(None)
     }
 
-    /// In what follows a size: only the end of the line matters.
-    fn end_of_size(&mut self, byte: u8) -> Result<(), Malformed> {
-        let Self::Extension { size } = *self else {
-            return Ok(());
-        };
+    /// In what follows a size only the end of the line matters.
+    fn after_size(size: u64, byte: u8) -> Self {
         match (byte, size) {
-            (b'\n', 0) => {
-                *self = Self::Trailer {
-                    line_is_empty: true,
-                }
-            }
-            (b'\n', left) => *self = Self::Data { left },
-            _ => {}
+            (b'\n', 0) => Self::Trailer {
+                line_is_empty: true,
+            },
+            (b'\n', left) => Self::Data { left },
+            _ => Self::Extension { size },
         }
-        Ok(())
     }
+}
+
+/// Takes the first byte off `bytes`, which are not empty.
+fn next(bytes: &mut &[u8]) -> u8 {
+    let first = bytes[0];
+    *bytes = &bytes[1..];
+    first
 }
 
 fn take<'a>(bytes: &mut &'a [u8], most: u64) -> &'a [u8] {

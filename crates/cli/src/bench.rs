@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use forebay_bench::{Measured, Phase, Progress, RequestRecord};
 use forebay_observability::Registry;
 use forebay_runtime::{Tasks, signals};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use args::BenchArgs;
 
+use crate::descriptors;
 use crate::models::Interrupted;
 
 /// What a run that is not valid exits with.
@@ -26,6 +27,12 @@ const NOT_VALID: u8 = 3;
 /// Measures and reports; `print` shows the table. Returns the exit code.
 pub(crate) async fn run(args: BenchArgs, print: impl Fn(&str) -> Result<()>) -> Result<u8> {
     let config = args.config()?;
+    let connections = config.connections();
+    let room = descriptors::make_room(connections);
+    ensure!(
+        room >= connections,
+        "the system allows this process no more than {room} connections"
+    );
     // A file that cannot be written is said before anything is measured.
     let json = create(args.json.as_deref())?;
     let plot = create(args.plot.as_deref())?;
