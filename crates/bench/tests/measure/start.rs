@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_bench::{BenchConfig, Error};
+use forebay_bench::{Arrival, BenchConfig, Error};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +80,7 @@ async fn what_does_not_go_together_is_said_before_anything_is_sent() {
         run(&config, &server).await,
         Err(Error::ServerCpu { pid: u32::MAX, .. })
     ));
-    config.max_connections = 0;
+    config.arrival = Arrival::Closed { concurrency: 0 };
     assert!(matches!(run(&config, &server).await, Err(Error::Config(_))));
     assert_eq!(server.connections(), 0);
 }
