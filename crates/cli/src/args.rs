@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use figment::value::Value;
 
 use crate::bench::BenchArgs;
+use crate::config::EngineKind;
 use crate::settings::Flag;
 
 /// Distributed LLM inference: serve a model from this machine, measure a server.
@@ -22,7 +24,7 @@ pub(crate) enum Command {
     /// Serve a model over an OpenAI-compatible API
     ///
     /// Fetches the model if it is not there yet, loads it on the CPU and answers on
-    /// 127.0.0.1:8000 until Ctrl-C.
+    /// 127.0.0.1:8000 until Ctrl-C. With --engine mocker nothing is fetched and nothing computed.
     ///
     /// Every setting can be given in a file (--config), in the environment as
     /// FOREBAY_SERVE__KEY with __ for dots (FOREBAY_SERVE__FRONTEND__PORT=9000), or as a flag
@@ -63,11 +65,23 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     port: Option<u16>,
 
-    /// Threads that compute [default: the machine's cores]
+    /// How many engines answer [default: 1]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// What answers [default: native]
+    #[arg(long, value_enum, value_name = "KIND")]
+    engine: Option<EngineKind>,
+
+    /// How an engine is chosen: kv, round-robin, random, power-of-two or least-loaded [default: kv]
+    #[arg(long, value_name = "MODE")]
+    router_mode: Option<String>,
+
+    /// Threads that compute, of all native engines [default: the machine's cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Memory for the KV cache, in bytes
+    /// Memory for the KV cache of all native engines, in bytes
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
 
@@ -87,32 +101,36 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     /// The settings that were given; a flag of its own wins over `--set`.
     pub(crate) fn flags(&self) -> Vec<Flag> {
-        let mut flags = self.set.clone();
+        fn flag(name: &str, key: &str, value: Option<impl Into<Value>>) -> Option<Flag> {
+            Some(Flag::new(name, key, value?))
+        }
+        let name = self.served_model_name.as_deref();
         let host = self.host.map(|host| host.to_string());
-        flags.extend(
-            self.model
-                .as_deref()
-                .map(|m| Flag::new("MODEL", "model", m)),
-        );
-        flags.extend(
-            self.served_model_name
-                .as_deref()
-                .map(|name| Flag::new("--served-model-name", "served_model_name", name)),
-        );
-        flags.extend(host.map(|host| Flag::new("--host", "frontend.host", host)));
-        flags.extend(
-            self.port
-                .map(|port| Flag::new("--port", "frontend.port", port)),
-        );
-        flags.extend(
-            self.threads
-                .map(|n| Flag::new("--threads", "engine.threads", n)),
-        );
-        flags.extend(
-            self.kv_cache_bytes
-                .map(|bytes| Flag::new("--kv-cache-bytes", "engine.kv_cache_bytes", bytes)),
-        );
-        flags
+        let engine = self.engine.map(EngineKind::as_str);
+        let own = [
+            flag("MODEL", "model", self.model.as_deref()),
+            flag("--served-model-name", "served_model_name", name),
+            flag("--host", "frontend.host", host),
+            flag("--port", "frontend.port", self.port),
+            flag("--workers", "workers.count", self.workers),
+            flag("--engine", "workers.engine", engine),
+            flag(
+                "--router-mode",
+                "frontend.router.mode",
+                self.router_mode.as_deref(),
+            ),
+            flag("--threads", "engine.threads", self.threads),
+            flag(
+                "--kv-cache-bytes",
+                "engine.kv_cache_bytes",
+                self.kv_cache_bytes,
+            ),
+        ];
+        self.set
+            .iter()
+            .cloned()
+            .chain(own.into_iter().flatten())
+            .collect()
     }
 }
 

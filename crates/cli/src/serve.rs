@@ -1,21 +1,30 @@
-//! `forebay serve`: a model, its engine and the frontend in one process.
+//! `forebay serve`: a model, its workers and the frontend in one process.
+
+mod banner;
+mod engines;
+mod text;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use forebay_chat::{ChatTemplate, GgufVocabulary, Tokenizer};
-use forebay_frontend::{Frontend, ModelRegistry, Process, SamplingDefaults, ServedModel};
+use forebay_engine::remote::engine_endpoint;
+use forebay_frontend::{
+    Frontend, ModelRegistry, Process, SamplingDefaults, ServedModel, WorkerPool,
+};
 use forebay_model_store::{ModelRef, PulledModel, catalog};
-use forebay_native_engine::{EngineConfig, Model, NativeEngine};
 use forebay_observability::{BuildInfo, Registry, Telemetry};
-use forebay_runtime::{Health, Shutdown, TaskKind, Tasks, signals};
-use futures::StreamExt as _;
+use forebay_runtime::{Health, Planes, Shutdown, Signal, TaskKind, Tasks, signals};
+use forebay_tokens::WorkerId;
+use forebay_worker::{Worker, WorkerConfig, WorkerSpec};
+use futures::future::try_join_all;
+use futures::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::ServeConfig;
+use self::banner::Banner;
+use self::engines::Engines;
+use crate::config::{DEFAULT_MODEL, EngineKind, ServeConfig};
 use crate::descriptors;
 use crate::models::{self, Interrupted};
 
@@ -40,37 +49,63 @@ pub(crate) async fn run(
     };
     let mut signals = signals()?;
 
-    let reference = ModelRef::parse(&config.model)?;
     // What is wrong with the address is said before a model is fetched.
     probe(config.frontend.address())?;
-    let store = models::store(config.cache_dir)?;
-    let pulled = models::pull(store, reference, &mut signals).await?;
-    let name = config
-        .served_model_name
-        .unwrap_or_else(|| default_name(&pulled));
+    let file = model_file(&config, &mut signals).await?;
+    let name = match (&config.served_model_name, &file) {
+        (Some(name), _) => name.clone(),
+        (None, Some(file)) => default_name(file),
+        (None, None) => "mocker".to_owned(),
+    };
 
     let began = Instant::now();
-    let loading = process.tasks.run_blocking("load model", {
-        let (name, path, process) = (name.clone(), pulled.path.clone(), process.clone());
-        move || load(&name, &path, &config.engine, &process)
-    });
-    let model = tokio::select! {
-        loaded = loading => loaded??,
+    let Engines { text, engines } = tokio::select! {
+        engines = start_engines(&name, &config, file.as_ref(), &process) => engines?,
         Some(signal) = signals.next() => return Err(Interrupted(signal).into()),
     };
-    let recommended = catalog::find(&pulled.name);
-    let model = model.with_sampling_defaults(SamplingDefaults {
-        temperature: (config.sampling.temperature)
-            .or(recommended.and_then(|model| model.temperature)),
-        top_p: config
-            .sampling
-            .top_p
-            .or(recommended.and_then(|model| model.top_p)),
-    })?;
     let load_time = began.elapsed();
-    let context_length = model.pool().model().context_length;
 
-    let (tasks, health) = (process.tasks.clone(), process.health.clone());
+    let pool = WorkerPool::new(engines[0].info().clone(), &config.frontend.router)?;
+    let mut model = ServedModel::pooled(&name, text.tokenizer, pool.clone())
+        .with_sampling_defaults(sampling(&config, file.as_ref()))?;
+    if let Some(template) = text.template {
+        model = model.with_template(template);
+    }
+    let banner = Banner {
+        version: BUILD.version,
+        model: &name,
+        context_length: pool.model().context_length,
+        load_time,
+        workers: engines.len(),
+        engine: config.workers.engine.as_str(),
+        router_mode: config.frontend.router.mode.to_string(),
+        address: config.frontend.address(),
+    };
+    let tasks = process.tasks.clone();
+    let planes = Planes::in_process();
+    let worker_config = WorkerConfig::default();
+    let workers = (1..).map(WorkerId).zip(engines).map(|(id, engine)| {
+        let spec = WorkerSpec {
+            id,
+            model: name.clone(),
+            engine,
+            condition: None,
+        };
+        Worker::start(&worker_config, spec, &planes, &tasks)
+    });
+    // They are registered as long as they are held.
+    let _workers = tokio::select! {
+        workers = try_join_all(workers) => workers?,
+        Some(signal) = signals.next() => return Err(Interrupted(signal).into()),
+    };
+    pool.follow(
+        &planes,
+        engine_endpoint(&worker_config.namespace)?,
+        &name,
+        &tasks,
+    );
+
+    let health = process.health.clone();
     let models = ModelRegistry::new([model])?;
     let frontend = Frontend::bind(&config.frontend, models, process).await?;
     let address = frontend.local_addr();
@@ -79,13 +114,67 @@ pub(crate) async fn run(
         "accept connections",
         frontend.run(CancellationToken::new()),
     );
-    print(&banner(&name, context_length, load_time, address))?;
+    print(&Banner { address, ..banner }.to_string())?;
 
     let report = Shutdown::new(config.shutdown)
         .flush("telemetry", move || telemetry.shutdown())
         .run_with(&tasks, &health, signals)
         .await;
     Ok(report.exit_code())
+}
+
+/// The model's file; mockers have none unless one was asked for.
+async fn model_file(
+    config: &ServeConfig,
+    signals: &mut (impl Stream<Item = Signal> + Unpin),
+) -> Result<Option<PulledModel>> {
+    let model = match (&config.model, config.workers.engine) {
+        (Some(model), _) => model,
+        (None, EngineKind::Native) => DEFAULT_MODEL,
+        (None, EngineKind::Mocker) => return Ok(None),
+    };
+    let reference = ModelRef::parse(model)?;
+    let store = models::store(config.cache_dir.clone())?;
+    models::pull(store, reference, signals).await.map(Some)
+}
+
+async fn start_engines(
+    name: &str,
+    config: &ServeConfig,
+    file: Option<&PulledModel>,
+    process: &Process,
+) -> Result<Engines> {
+    let count = config.workers.count;
+    let path: Option<PathBuf> = file.map(|file| file.path.clone());
+    let (name, engine, mocker) = (
+        name.to_owned(),
+        config.engine.clone(),
+        config.mocker.clone(),
+    );
+    let (kind, started_in) = (config.workers.engine, process.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let starting = process.tasks.run_blocking("load model", move || {
+        // Engines spawn tasks.
+        let _runtime = runtime.enter();
+        match (kind, path.as_deref()) {
+            (EngineKind::Native, Some(path)) => Engines::native(count, path, &engine, &started_in),
+            (EngineKind::Native, None) => anyhow::bail!("a native engine needs a model"),
+            (EngineKind::Mocker, path) => {
+                Engines::mockers(&name, count, path, &mocker, &started_in)
+            }
+        }
+    });
+    starting.await?
+}
+
+/// How tokens are drawn where a client does not say.
+fn sampling(config: &ServeConfig, file: Option<&PulledModel>) -> SamplingDefaults {
+    let recommended = file.and_then(|file| catalog::find(&file.name));
+    let SamplingDefaults { temperature, top_p } = config.sampling;
+    SamplingDefaults {
+        temperature: temperature.or(recommended.and_then(|model| model.temperature)),
+        top_p: top_p.or(recommended.and_then(|model| model.top_p)),
+    }
 }
 
 /// Fails if nothing can listen on `address` now.
@@ -102,60 +191,4 @@ fn default_name(pulled: &PulledModel) -> String {
         Some(stem) if catalog::find(&pulled.name).is_none() => stem.to_owned(),
         _ => pulled.name.clone(),
     }
-}
-
-/// Loads a model and puts the tokenizer and the template that its file brings before its engine,
-/// which is started last: what is wrong with the others costs no threads and no KV memory.
-fn load(name: &str, path: &Path, config: &EngineConfig, process: &Process) -> Result<ServedModel> {
-    let model = Model::load(path)?;
-    let metadata = model.metadata().tokenizer.clone();
-    let template = metadata.chat_template.as_deref().map(ChatTemplate::new);
-    let template = template.transpose().context("its chat template")?;
-    let tokenizer = Tokenizer::from_gguf(GgufVocabulary {
-        model: metadata.model,
-        pre: metadata.pre.unwrap_or_default(),
-        tokens: metadata.tokens,
-        merges: metadata.merges,
-        token_types: metadata.token_types,
-        bos: metadata.bos,
-        eos: metadata.eos,
-        unk: metadata.unknown,
-        add_bos: metadata.add_bos,
-    })
-    .context("its tokenizer")?;
-    let engine = NativeEngine::start(config, Arc::new(model), &process.tasks, &process.metrics)?;
-    let model = ServedModel::new(name, tokenizer, Arc::new(engine));
-    Ok(match template {
-        Some(template) => model.with_template(template),
-        None => model,
-    })
-}
-
-/// What the user sees: what is served, where, and what can be reached there.
-fn banner(name: &str, context_length: u32, load_time: Duration, address: SocketAddr) -> String {
-    let version = BUILD.version;
-    let seconds = load_time.as_secs_f64();
-    let reach = match address.ip() {
-        ip if ip.is_loopback() => "this machine only",
-        ip if ip.is_unspecified() => "every network of this machine, without authentication",
-        _ => "the network of this address, without authentication",
-    };
-    let prompt = "What is the capital of France?";
-    format!(
-        r#"forebay {version}
-model     {name}, {context_length} tokens of context, loaded in {seconds:.1} s
-address   http://{address}
-
-Try it:
-  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \
-    -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "{prompt}"}}]}}'
-
-Open surfaces:
-  http://{address} ({reach})
-    POST /v1/chat/completions  /v1/completions
-    GET  /v1/models  /health  /live  /ready  /metrics  /openapi.json
-
-Ctrl-C drains and stops.
-"#
-    )
 }

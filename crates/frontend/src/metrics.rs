@@ -149,7 +149,7 @@ impl Metrics {
             models: models
                 .map(|name| (name.to_owned(), Arc::new(of_models.of(name))))
                 .collect(),
-            no_model: Arc::new(of_models.of("")),
+            no_model: Arc::new(of_models.of_none()),
         }
     }
 
@@ -260,17 +260,8 @@ impl ModelFamilies {
         let model = ModelLabels {
             model: name.to_owned(),
         };
-        let requests = |endpoint: Endpoint| {
-            StatusClass::ALL.map(|status| {
-                self.requests.get_or_create_owned(&RequestLabels {
-                    endpoint: endpoint.as_str(),
-                    model: name.to_owned(),
-                    status: status.as_str(),
-                })
-            })
-        };
         ModelMetrics {
-            requests: Endpoint::ALL.map(requests),
+            requests: self.requests(name),
             time_to_first_token: self.time_to_first_token.get_or_create_owned(&model),
             inter_token_latency: self.inter_token_latency.get_or_create_owned(&model),
             prompt_tokens: self.prompt_tokens.get_or_create_owned(&model),
@@ -278,5 +269,30 @@ impl ModelFamilies {
             completion_tokens: self.completion_tokens.get_or_create_owned(&model),
             retries: self.retries.get_or_create_owned(&model),
         }
+    }
+
+    /// Of requests that come to no model, and so to no token.
+    fn of_none(&self) -> ModelMetrics {
+        ModelMetrics {
+            requests: self.requests(""),
+            time_to_first_token: Histogram::new([]),
+            inter_token_latency: Histogram::new([]),
+            prompt_tokens: Counter::default(),
+            cached_tokens: Counter::default(),
+            completion_tokens: Counter::default(),
+            retries: Counter::default(),
+        }
+    }
+
+    fn requests(&self, model: &str) -> [[Counter; 3]; 2] {
+        Endpoint::ALL.map(|endpoint| {
+            StatusClass::ALL.map(|status| {
+                self.requests.get_or_create_owned(&RequestLabels {
+                    endpoint: endpoint.as_str(),
+                    model: model.to_owned(),
+                    status: status.as_str(),
+                })
+            })
+        })
     }
 }

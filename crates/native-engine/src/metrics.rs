@@ -1,16 +1,17 @@
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use forebay_engine::{GenerateOutput, Load};
 use forebay_kv_block_manager::GroupStats;
 use forebay_observability::{Buckets, Counter, Gauge, Histogram, Registry};
 
-/// What an engine tells about itself, under `forebay_engine_`.
-#[derive(Clone, Debug)]
+/// What an engine tells about itself, under `forebay_engine_`. Engines of one registry tell their
+/// sums.
+#[derive(Debug)]
 pub(crate) struct Metrics {
     requests_running: Gauge,
     requests_waiting: Gauge,
-    kv_usage_ratio: Gauge<f64, AtomicU64>,
+    kv_blocks: Gauge,
+    kv_active_blocks: Gauge,
     prompt_tokens: Counter,
     cached_prompt_tokens: Counter,
     generation_tokens: Counter,
@@ -18,6 +19,14 @@ pub(crate) struct Metrics {
     evicted_blocks: Counter,
     step_duration_seconds: Histogram,
     step_tokens: Histogram,
+    /// What this engine has told last.
+    told: Told,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    load: Load,
+    evicted_blocks: u64,
 }
 
 impl Metrics {
@@ -26,11 +35,9 @@ impl Metrics {
         Self {
             requests_running: engine.gauge("requests_running", "Choices that are being generated"),
             requests_waiting: engine.gauge("requests_waiting", "Choices that wait for KV blocks"),
-            kv_usage_ratio: engine.register(
-                "kv_usage_ratio",
-                "Share of KV blocks that running choices hold",
-                Gauge::default,
-            ),
+            kv_blocks: engine.gauge("kv_blocks", "KV blocks in all"),
+            kv_active_blocks: engine
+                .gauge("kv_active_blocks", "KV blocks that running choices hold"),
             prompt_tokens: engine.counter("prompt_tokens", "Prompt tokens of begun choices"),
             cached_prompt_tokens: engine.counter(
                 "cached_prompt_tokens",
@@ -55,6 +62,7 @@ impl Metrics {
                 "Tokens that one step computes",
                 Buckets::ITERATION_TOKENS,
             ),
+            told: Told::default(),
         }
     }
 
@@ -73,16 +81,64 @@ impl Metrics {
         }
     }
 
-    /// Takes in the state after something happened. One engine calls this for a registry, or the
-    /// gauges are of whichever called last.
-    pub(crate) fn state(&self, load: &Load, blocks: &GroupStats) {
-        self.requests_running.set(load.running_requests.into());
-        self.requests_waiting.set(load.waiting_requests.into());
-        let (active, total) = (load.kv_blocks_active, load.kv_blocks_total);
-        self.kv_usage_ratio
-            .set(f64::from(active) / f64::from(total));
-        let known = self.evicted_blocks.get();
-        self.evicted_blocks
-            .inc_by(blocks.evicted_blocks.saturating_sub(known));
+    /// Takes in the state after something happened.
+    pub(crate) fn state(&mut self, load: &Load, blocks: &GroupStats) {
+        let told = std::mem::replace(
+            &mut self.told,
+            Told {
+                load: *load,
+                evicted_blocks: blocks.evicted_blocks,
+            },
+        );
+        let change = |gauge: &Gauge, value: fn(&Load) -> u32| {
+            gauge.inc_by(i64::from(value(load)) - i64::from(value(&told.load)));
+        };
+        change(&self.requests_running, |load| load.running_requests);
+        change(&self.requests_waiting, |load| load.waiting_requests);
+        change(&self.kv_blocks, |load| load.kv_blocks_total);
+        change(&self.kv_active_blocks, |load| load.kv_blocks_active);
+        let evicted = blocks.evicted_blocks.saturating_sub(told.evicted_blocks);
+        self.evicted_blocks.inc_by(evicted);
+    }
+}
+
+impl Drop for Metrics {
+    /// An engine that has ended has nothing.
+    fn drop(&mut self) {
+        let blocks = GroupStats {
+            evicted_blocks: self.told.evicted_blocks,
+            ..GroupStats::default()
+        };
+        self.state(&Load::default(), &blocks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_of_one_registry_tell_their_sums() {
+        let registry = Registry::new();
+        let [mut first, mut second] = [0, 1].map(|_| Metrics::new(&registry));
+        let load = |running_requests| Load {
+            running_requests,
+            kv_blocks_total: 100,
+            ..Load::default()
+        };
+        let evicted = |evicted_blocks| GroupStats {
+            evicted_blocks,
+            ..GroupStats::default()
+        };
+        first.state(&load(3), &evicted(10));
+        second.state(&load(4), &evicted(1));
+        first.state(&load(2), &evicted(12));
+        let has = |line: &str| registry.encode().lines().any(|found| found == line);
+        assert!(has("forebay_engine_requests_running 6"));
+        assert!(has("forebay_engine_kv_blocks 200"));
+        assert!(has("forebay_engine_evicted_blocks_total 13"));
+        drop(second);
+        assert!(has("forebay_engine_requests_running 2"));
+        assert!(has("forebay_engine_evicted_blocks_total 13"));
     }
 }

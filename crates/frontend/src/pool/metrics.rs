@@ -39,6 +39,50 @@ struct Sample {
     dropped_blocks: u64,
 }
 
+/// A number of each pool.
+struct GaugeOfPool {
+    name: &'static str,
+    help: &'static str,
+    unit: &'static str,
+    value: fn(&Sample) -> u64,
+}
+
+const GAUGES: [GaugeOfPool; 4] = [
+    GaugeOfPool {
+        name: "forebay_frontend_booked_requests",
+        help: "Choices that were sent to workers and have not ended",
+        unit: "",
+        value: |sample| sample.booked_requests,
+    },
+    GaugeOfPool {
+        name: "forebay_frontend_booked_prefill",
+        help: "Prompt tokens that workers still have to compute, as far as is known here",
+        unit: "tokens",
+        value: |sample| sample.booked_prefill_tokens,
+    },
+    GaugeOfPool {
+        name: "forebay_frontend_router_index",
+        help: "KV blocks of all workers that the router knows of",
+        unit: "blocks",
+        value: |sample| sample.index_blocks,
+    },
+    GaugeOfPool {
+        name: "forebay_frontend_router_index",
+        help: "Memory of the router's prefix index",
+        unit: "bytes",
+        value: |sample| sample.index_bytes,
+    },
+];
+
+impl GaugeOfPool {
+    fn unit(&self) -> Option<Unit> {
+        match self.unit {
+            "" => None,
+            unit => Some(Unit::Other(unit.to_owned())),
+        }
+    }
+}
+
 impl PoolCollector {
     pub(crate) fn new(pools: Vec<(String, WorkerPool)>) -> Self {
         Self { pools }
@@ -72,44 +116,18 @@ impl Collector for PoolCollector {
             .map(|(model, pool)| Sample::take(model, pool))
             .collect();
         workers(&mut encoder, &samples)?;
-        let blocks = || Unit::Other("blocks".into());
-        let tokens = || Unit::Other("tokens".into());
-        let gauges: [(&str, &str, Option<Unit>, fn(&Sample) -> u64); 4] = [
-            (
-                "booked_requests",
-                "Requests that were sent to workers and have not ended",
-                None,
-                |sample| sample.booked_requests,
-            ),
-            (
-                "booked_prefill",
-                "Prompt tokens that workers still have to compute, as far as is known here",
-                Some(tokens()),
-                |sample| sample.booked_prefill_tokens,
-            ),
-            (
-                "router_index",
-                "KV blocks of all workers that the router knows of",
-                Some(blocks()),
-                |sample| sample.index_blocks,
-            ),
-            (
-                "router_index",
-                "Memory of the router's prefix index",
-                Some(Unit::Bytes),
-                |sample| sample.index_bytes,
-            ),
-        ];
-        for (name, help, unit, value) in gauges {
-            let name = format!("forebay_frontend_{name}");
-            let gauge = ConstGauge::<u64>::new(0).metric_type();
-            let mut family = encoder.encode_descriptor(&name, help, unit.as_ref(), gauge)?;
+        for gauge in GAUGES {
+            let unit = gauge.unit();
+            let kind = ConstGauge::<u64>::new(0).metric_type();
+            let (name, help) = (gauge.name, gauge.help);
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
             for sample in &samples {
                 let labels = sample.labels();
-                ConstGauge::new(value(sample)).encode(family.encode_family(&labels)?)?;
+                let value = ConstGauge::new((gauge.value)(sample));
+                value.encode(family.encode_family(&labels)?)?;
             }
         }
-        let unit = blocks();
+        let unit = Unit::Other("blocks".into());
         let mut family = encoder.encode_descriptor(
             "forebay_frontend_router_index_dropped",
             "KV blocks that the router's prefix index had no room for",

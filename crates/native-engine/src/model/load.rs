@@ -19,11 +19,7 @@ impl Model {
     /// [`LoadError`] if the file cannot be read, is not a complete GGUF file, or holds a model
     /// that this engine cannot run faithfully. The error names the key or tensor.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let file = File::open(path).map_err(|source| LoadError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_gguf(BufReader::new(file))
+        Self::from_gguf(open(path)?)
     }
 
     /// Like [`Model::load`], from any reader.
@@ -68,6 +64,27 @@ impl Model {
         model.digest = digest(&model);
         Ok(model)
     }
+}
+
+impl GgufMetadata {
+    /// Reads what a GGUF file says beside weights, and nothing else of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::load`], but for what is wrong with the weights.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let file = Gguf::open(open(path)?)?;
+        let shape = read_shape(&file)?;
+        read_metadata(&file, shape.vocabulary)
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, LoadError> {
+    let file = File::open(path).map_err(|source| LoadError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(BufReader::new(file))
 }
 
 /// The largest head dimension; none of the family's models has a larger one.

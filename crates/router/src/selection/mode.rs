@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// How a worker is chosen among those that are eligible. Ties are drawn, each with the same
@@ -20,4 +22,18 @@ pub enum Mode {
     /// The one with the least [`Cost`](crate::Cost), for what it has cached and what it has to do.
     #[default]
     Kv,
+}
+
+impl fmt::Display for Mode {
+    /// As it is written in settings.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoundRobin => "round-robin",
+            Self::Random => "random",
+            Self::PowerOfTwo => "power-of-two",
+            Self::LeastLoaded => "least-loaded",
+            Self::Direct => "direct",
+            Self::Kv => "kv",
+        })
+    }
 }

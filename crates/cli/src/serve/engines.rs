@@ -1,0 +1,107 @@
+//! The engines that answer, of either kind.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Result;
+use forebay_engine::Engine;
+use forebay_frontend::Process;
+use forebay_mock_engine::{MockEngine, MockerConfig};
+use forebay_native_engine::{EngineConfig, GgufMetadata, Model, NativeEngine};
+use forebay_tokens::ContentKey;
+
+use super::text::Text;
+
+/// Engines that share one model, and its text.
+pub(super) struct Engines {
+    pub(super) text: Text,
+    /// At least one.
+    pub(super) engines: Vec<Arc<dyn Engine>>,
+}
+
+impl Engines {
+    /// Native engines over one copy of a model's weights. They share the threads and the KV memory
+    /// of the settings evenly; what is wrong with the text costs neither.
+    pub(super) fn native(
+        count: NonZeroUsize,
+        path: &Path,
+        config: &EngineConfig,
+        process: &Process,
+    ) -> Result<Self> {
+        let model = Arc::new(Model::load(path)?);
+        let text = Text::of_file(model.metadata())?;
+        let config = share(config, count);
+        let start = |_| -> Result<Arc<dyn Engine>> {
+            let (tasks, metrics) = (&process.tasks, &process.metrics);
+            let engine = NativeEngine::start(&config, model.clone(), tasks, metrics)?;
+            Ok(Arc::new(engine))
+        };
+        Ok(Self {
+            text,
+            engines: (0..count.get()).map(start).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Mockers that speak in the tokens of a model's file, or else in their own.
+    pub(super) fn mockers(
+        name: &str,
+        count: NonZeroUsize,
+        path: Option<&Path>,
+        config: &MockerConfig,
+        process: &Process,
+    ) -> Result<Self> {
+        let mut config = config.clone();
+        let text = match path {
+            Some(path) => {
+                let text = Text::of_file(&GgufMetadata::read(path)?)?;
+                config.vocabulary_size = Some(u32::try_from(text.tokenizer.vocab_size())?);
+                text
+            }
+            None => Text::of_mocker()?,
+        };
+        // Mockers have no KV that a name could give away.
+        let key = ContentKey::new([0; 32]);
+        let start = |instance| -> Result<Arc<dyn Engine>> {
+            let instance = u32::try_from(instance)?;
+            let engine = MockEngine::start(name, &config, instance, key.clone(), &process.tasks)?;
+            Ok(Arc::new(engine))
+        };
+        Ok(Self {
+            text,
+            engines: (0..count.get()).map(start).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// One engine's part of what is for all.
+fn share(config: &EngineConfig, count: NonZeroUsize) -> EngineConfig {
+    let available = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = config.threads.unwrap_or_else(available).get() / count;
+    EngineConfig {
+        threads: NonZeroUsize::new(threads.max(1)),
+        kv_cache_bytes: config.kv_cache_bytes / count.get() as u64,
+        ..config.clone()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_share_threads_and_memory() {
+        let config = EngineConfig {
+            threads: NonZeroUsize::new(5),
+            kv_cache_bytes: 1000,
+            ..EngineConfig::default()
+        };
+        for (count, threads, bytes) in [(1, 5, 1000), (2, 2, 500), (10, 1, 100)] {
+            let part = share(&config, NonZeroUsize::new(count).unwrap());
+            assert_eq!(part.threads.unwrap().get(), threads);
+            assert_eq!(part.kv_cache_bytes, bytes);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! How a model's text becomes tokens.
+
+use anyhow::{Context as _, Result};
+use forebay_chat::{ChatTemplate, GgufVocabulary, Tokenizer};
+use forebay_native_engine::GgufMetadata;
+
+/// A model's tokenizer and its chat template, if it has one.
+pub(super) struct Text {
+    pub(super) tokenizer: Tokenizer,
+    pub(super) template: Option<ChatTemplate>,
+}
+
+impl Text {
+    /// Those that a model's file brings.
+    pub(super) fn of_file(metadata: &GgufMetadata) -> Result<Self> {
+        let metadata = metadata.tokenizer.clone();
+        let template = metadata.chat_template.as_deref().map(ChatTemplate::new);
+        let vocabulary = GgufVocabulary {
+            model: metadata.model,
+            pre: metadata.pre.unwrap_or_default(),
+            tokens: metadata.tokens,
+            merges: metadata.merges,
+            token_types: metadata.token_types,
+            bos: metadata.bos,
+            eos: metadata.eos,
+            unk: metadata.unknown,
+            add_bos: metadata.add_bos,
+        };
+        Ok(Self {
+            template: template.transpose().context("its chat template")?,
+            tokenizer: Tokenizer::from_gguf(vocabulary).context("its tokenizer")?,
+        })
+    }
+
+    /// Those of the mocker's own vocabulary.
+    pub(super) fn of_mocker() -> Result<Self> {
+        let vocabulary = forebay_mocker::vocabulary();
+        let template = ChatTemplate::new(vocabulary.chat_template)?;
+        let vocabulary = GgufVocabulary {
+            model: vocabulary.model.into(),
+            pre: vocabulary.pre.into(),
+            tokens: vocabulary.tokens,
+            merges: vocabulary.merges,
+            token_types: vocabulary.token_types,
+            bos: None,
+            eos: Some(vocabulary.eos),
+            unk: None,
+            add_bos: Some(false),
+        };
+        Ok(Self {
+            tokenizer: Tokenizer::from_gguf(vocabulary)?,
+            template: Some(template),
+        })
+    }
+}
