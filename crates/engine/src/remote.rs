@@ -9,6 +9,7 @@ mod behind_planes;
 mod card;
 mod engine;
 mod frames;
+mod generate_frame;
 mod generation;
 mod handler;
 mod kv_follower;

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use bytes::Bytes;
 use forebay_protocols::worker::{self, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{Instance, Planes, ResponseStream, StreamRequest, TaskKind, Tasks};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::card::WorkerCard;
 use super::frames::{ask, broken, decode};
+use super::generate_frame::encode_generate;
 use super::generation::Outputs;
 use super::kv_subscription;
 use super::load::KnownLoad;
@@ -78,8 +80,8 @@ impl RemoteEngine {
         &self.card.model
     }
 
-    fn open(&self, operation: Operation) -> ResponseStream {
-        let request = StreamRequest::of(ask(operation));
+    fn open(&self, frame: Bytes) -> ResponseStream {
+        let request = StreamRequest::of(frame);
         self.planes.requests.open(&self.instance.address, request)
     }
 
@@ -88,7 +90,7 @@ impl RemoteEngine {
         &self,
         operation: Operation,
     ) -> BoxFuture<'static, Result<M, Error>> {
-        let mut frames = self.open(operation);
+        let mut frames = self.open(ask(operation));
         async move { decode(first(&mut frames).await?) }.boxed()
     }
 
@@ -105,7 +107,7 @@ impl Engine for RemoteEngine {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
-        let mut frames = self.open(Operation::Generate(request));
+        let mut frames = self.open(encode_generate(request));
         async move {
             let _: worker::Accepted = decode(first(&mut frames).await?)?;
             Ok(Outputs::new(frames).boxed())
@@ -185,7 +187,7 @@ impl fmt::Debug for RemoteEngine {
 }
 
 /// The first frame of an answer.
-async fn first(frames: &mut ResponseStream) -> Result<bytes::Bytes, Error> {
+async fn first(frames: &mut ResponseStream) -> Result<Bytes, Error> {
     let frame = frames.next().await;
     frame.ok_or_else(|| broken("an answer without a frame"))?
 }

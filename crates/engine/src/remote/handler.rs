@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
 
-use super::frames::{decode, encode, write_batch};
+use super::frames::{encode, write_batch};
+use super::generate_frame::decode_operation;
 use super::kv_publisher::KvPublisher;
 use crate::{Engine, GenerateStream};
 
@@ -105,11 +106,9 @@ impl EngineHandler {
 
 impl StreamHandler for EngineHandler {
     fn handle(&self, request: StreamRequest) -> ResponseStream {
-        match decode::<worker::WorkerRequest>(request.first) {
-            Ok(request) => match request.operation {
-                Some(operation) => self.answer(operation),
-                None => one(Err(unknown("operation"))),
-            },
+        match decode_operation(request.first) {
+            Ok(Some(operation)) => self.answer(operation),
+            Ok(None) => one(Err(unknown("operation"))),
             Err(error) => one(Err(error)),
         }
     }
