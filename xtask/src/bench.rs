@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: what is measured and kept.
 
+mod client;
 mod frontend;
 mod instructions;
+mod server;
 mod speed;
 
 use anyhow::Result;
@@ -18,6 +20,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// `forebay bench` beside an independent client, over the mocker, in release.
+    Client(client::Args),
     /// What the frontend costs and adds, over the mocker, in release.
     Frontend(frontend::Args),
     /// Instructions of the named hot paths, compared with the committed ones.
@@ -32,6 +36,7 @@ enum Bench {
 /// If it cannot run, or a committed number no longer holds.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
+        Bench::Client(args) => client::run(args),
         Bench::Frontend(args) => frontend::run(args),
         Bench::Instructions(args) => instructions::run(args),
         Bench::Speed => speed::run(),

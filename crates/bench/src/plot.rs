@@ -12,7 +12,10 @@ const MARGIN_BOTTOM: f64 = 40.0;
 const HEADER: f64 = 64.0;
 
 /// Most points of a line over time.
-const BUCKETS: usize = 80;
+const MOST_BUCKETS: usize = 80;
+
+/// Requests that a point of a line over time should stand for at least.
+const REQUESTS_A_BUCKET: usize = 20;
 
 const BLUE: &str = "#1f5fa8";
 const RED: &str = "#b3372f";
@@ -120,7 +123,8 @@ fn by_percentile(records: &[RequestRecord]) -> Panel {
 
 fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
     let is_streamed = report.latency_ms.ttft.is_some();
-    let mut buckets: Vec<Vec<f64>> = vec![Vec::new(); BUCKETS];
+    let count = buckets(records);
+    let mut buckets: Vec<Vec<f64>> = vec![Vec::new(); count];
     for record in succeeded(records) {
         let ms = if is_streamed {
             record.ttft_ms
@@ -128,9 +132,9 @@ fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
             record.e2e_ms
         };
         let at = record.scheduled_seconds.unwrap_or(record.sent_seconds);
-        buckets[bucket(at, report.duration_seconds)].extend(ms);
+        buckets[bucket(at, report.duration_seconds, count)].extend(ms);
     }
-    let width = report.duration_seconds / BUCKETS as f64;
+    let width = report.duration_seconds / count as f64;
     let (mut median, mut p99) = (Vec::new(), Vec::new());
     for (index, values) in buckets.iter_mut().enumerate() {
         values.sort_by(f64::total_cmp);
@@ -144,9 +148,9 @@ fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
     }
     Panel {
         title: if is_streamed {
-            "time to the first token by when it was due, ms"
+            "time to the first token over the run, ms"
         } else {
-            "time to the end of the answer by when it was due, ms"
+            "time to the end of the answer over the run, ms"
         },
         x_ticks: ticks(report.duration_seconds),
         x_label: "seconds",
@@ -170,17 +174,18 @@ fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
 }
 
 fn throughput(report: &Report, records: &[RequestRecord]) -> Panel {
-    let mut completed = vec![0.0; BUCKETS];
-    let mut failed = vec![0.0; BUCKETS];
+    let count = buckets(records);
+    let mut completed = vec![0.0; count];
+    let mut failed = vec![0.0; count];
     for record in records {
         let ended = if record.failure.is_none() {
             &mut completed
         } else {
             &mut failed
         };
-        ended[bucket(record.end_seconds, report.duration_seconds)] += 1.0;
+        ended[bucket(record.end_seconds, report.duration_seconds, count)] += 1.0;
     }
-    let width = report.duration_seconds / BUCKETS as f64;
+    let width = report.duration_seconds / count as f64;
     let line = |name, colour, counts: Vec<f64>| Line {
         name,
         colour,
@@ -208,9 +213,14 @@ fn succeeded(records: &[RequestRecord]) -> impl Iterator<Item = &RequestRecord> 
     records.iter().filter(|record| record.failure.is_none())
 }
 
-fn bucket(seconds: f64, duration: f64) -> usize {
+/// Into how many parts a run is cut: into few if there is little in it.
+fn buckets(records: &[RequestRecord]) -> usize {
+    (records.len() / REQUESTS_A_BUCKET).clamp(8, MOST_BUCKETS)
+}
+
+fn bucket(seconds: f64, duration: f64, count: usize) -> usize {
     if duration > 0.0 {
-        ((seconds / duration * BUCKETS as f64) as usize).min(BUCKETS - 1)
+        ((seconds / duration * count as f64) as usize).min(count - 1)
     } else {
         0
     }

@@ -6,7 +6,6 @@
 //! it.
 
 mod case;
-mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::server::Server;
 use crate::{process, workspace};
 use case::{CASES, Case, Outcome};
-use server::Server;
 
 /// How to measure.
 #[derive(clap::Args)]

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Bench;
-use super::server::Server;
+use crate::bench::server::Server;
 
 /// No time in the engine: what is left is ours.
 const ZERO: &[&str] = &["mocker.speed=0"];

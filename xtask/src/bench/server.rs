@@ -79,7 +79,7 @@ impl Server {
     /// # Errors
     /// If the answer is not there or not good.
     pub(super) fn ask(&self) -> Result<()> {
-        let body = r#"{"model":"mock","prompt":"a","max_tokens":1}"#;
+        let body = r#"{"model":"mocker","prompt":"a","max_tokens":1}"#;
         let request = format!(
             "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
