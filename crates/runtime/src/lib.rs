@@ -30,7 +30,7 @@ pub use outcome::{Outcome, TaskEnd};
 pub use planes::{PlaneError, Planes};
 pub use request_plane::{
     InProcessPlane, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
-    server_stopped, unreachable,
+    worker_stopped, worker_unreachable,
 };
 pub use scope::{CancelScope, KillGuard};
 pub use shutdown::{Shutdown, ShutdownCause, ShutdownReport};

@@ -76,7 +76,7 @@ pub trait RequestPlane: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Box<dyn Served>, PlaneError>>;
 
     /// Opens a stream. What goes wrong is the answer's error: `Unavailable` if nobody serves the
-    /// address or the server goes away (see [`unreachable`] and [`server_stopped`]), or whatever
+    /// address or the server goes away (see [`worker_unreachable`] and [`worker_stopped`]), or whatever
     /// the handler says, with its class, reason and field.
     ///
     /// Nothing is promised to be sent before the answer is polled. Dropping the answer ends the
@@ -85,26 +85,26 @@ pub trait RequestPlane: Send + Sync + 'static {
 }
 
 /// An endpoint that is served. Dropping it stops that: streams that still run end with
-/// [`server_stopped`], and nobody can open any more.
+/// [`worker_stopped`], and nobody can open any more.
 pub trait Served: Send + Sync + 'static {
     /// Where clients find it: for [`RequestPlane::open`], and
     /// [`Instance::address`](crate::Instance::address).
     fn address(&self) -> &str;
 
-    /// Refuses new streams from now on with [`server_stopped`], and waits until those that run
+    /// Refuses new streams from now on with [`worker_stopped`], and waits until those that run
     /// have ended. New streams stay refused if the future is dropped.
     fn drain(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Nobody serves the address: `Unavailable` with reason `worker_unreachable`.
-pub fn unreachable(address: &str) -> Error {
+pub fn worker_unreachable(address: &str) -> Error {
     let message = "the worker cannot be reached";
     Error::new(ErrorClass::Unavailable, "worker_unreachable", message)
         .with_diagnostic(format!("nothing is served at {address}"))
 }
 
 /// The server stops: `Unavailable` with reason `worker_stopped`.
-pub fn server_stopped(address: &str) -> Error {
+pub fn worker_stopped(address: &str) -> Error {
     let message = "the worker is stopping";
     Error::new(ErrorClass::Unavailable, "worker_stopped", message)
         .with_diagnostic(format!("{address} stops"))

@@ -120,3 +120,152 @@ impl Subscription {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use forebay_tokens::{BlockSize, RequestId, Tier};
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
+    use parking_lot::Mutex;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{Capabilities, EngineInfo, GenerateRequest, GenerateStream, Load};
+
+    /// What one subscription brings before it ends.
+    type Script = Vec<Result<KvEventBatch, Error>>;
+
+    /// Has only KV events: a script for each subscription, then silence.
+    struct Scripted {
+        info: EngineInfo,
+        scripts: Mutex<VecDeque<Result<Script, Error>>>,
+    }
+
+    impl Engine for Scripted {
+        fn info(&self) -> &EngineInfo {
+            &self.info
+        }
+
+        fn generate(&self, _: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
+            async { Err(error(ErrorClass::Unsupported, "none")) }.boxed()
+        }
+
+        fn abort(&self, _: &RequestId) {}
+
+        fn load(&self) -> Load {
+            Load::default()
+        }
+
+        fn kv_events(&self) -> Result<KvEventStream, Error> {
+            match self.scripts.lock().pop_front() {
+                Some(script) => script.map(|script| stream::iter(script).boxed()),
+                None => Ok(stream::pending().boxed()),
+            }
+        }
+    }
+
+    fn follow(
+        scripts: impl IntoIterator<Item = Result<Script, Error>>,
+    ) -> BoxStream<'static, KvUpdate> {
+        follow_kv_events(Arc::new(Scripted {
+            info: EngineInfo {
+                model: "scripted".into(),
+                capabilities: Capabilities::KV_EVENTS,
+                context_length: 2,
+                vocabulary_size: 2,
+                block_size: BlockSize::new(1).unwrap(),
+                kv_blocks: 0,
+                eos_token_ids: vec![],
+                data_parallel_ranks: 2,
+            },
+            scripts: Mutex::new(scripts.into_iter().collect()),
+        }))
+    }
+
+    fn error(class: ErrorClass, reason: &'static str) -> Error {
+        Error::new(class, reason, "scripted")
+    }
+
+    /// Events are told apart by their tier.
+    fn batch(rank: u32, tier: Tier) -> Result<KvEventBatch, Error> {
+        Ok(KvEventBatch {
+            sequence: 0,
+            rank: DpRank(rank),
+            events: vec![KvEvent::Cleared { tier }],
+        })
+    }
+
+    fn reset(rank: u32, tier: Tier) -> KvUpdate {
+        KvUpdate::Reset {
+            rank: DpRank(rank),
+            events: vec![KvEvent::Cleared { tier }],
+        }
+    }
+
+    fn changes(rank: u32, tier: Tier) -> KvUpdate {
+        KvUpdate::Changes {
+            rank: DpRank(rank),
+            events: vec![KvEvent::Cleared { tier }],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_rank_begins_with_a_reset_and_anew_after_a_loss() {
+        let begun = Instant::now();
+        let lagged = Err(error(ErrorClass::Unavailable, LAGGED));
+        let mut updates = follow([
+            Ok(vec![
+                batch(0, Tier::G1),
+                batch(1, Tier::G1),
+                batch(0, Tier::G2),
+                batch(1, Tier::G2),
+                lagged,
+            ]),
+            Ok(vec![
+                batch(1, Tier::G3),
+                batch(0, Tier::G3),
+                batch(0, Tier::G4),
+            ]),
+        ]);
+        for expected in [
+            reset(0, Tier::G1),
+            reset(1, Tier::G1),
+            changes(0, Tier::G2),
+            changes(1, Tier::G2),
+            reset(1, Tier::G3),
+            reset(0, Tier::G3),
+            changes(0, Tier::G4),
+        ] {
+            assert_eq!(updates.next().await, Some(expected));
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "repaired at once");
+        assert!(updates.next().now_or_never().is_none(), "it goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_cannot_be_reached_is_tried_less_and_less_often() {
+        let begun = Instant::now();
+        let gone = || error(ErrorClass::Unavailable, "gone");
+        let failures = (0..10).map(|attempt| match attempt % 3 {
+            0 => Err(gone()),
+            1 => Ok(vec![Err(gone())]),
+            _ => Ok(vec![]),
+        });
+        let mut updates = follow(failures.chain([Ok(vec![batch(0, Tier::G1)])]));
+        assert_eq!(updates.next().await, Some(reset(0, Tier::G1)));
+        // 20 ms, 40, ... 1280, and then 2 s each.
+        let waits = FIRST_WAIT * 127 + LONGEST_WAIT * 3;
+        assert_eq!(begun.elapsed(), waits);
+    }
+
+    #[tokio::test]
+    async fn an_engine_without_kv_events_has_no_updates() {
+        let unsupported = || error(ErrorClass::Unsupported, "unsupported_operation");
+        assert_eq!(follow([Err(unsupported())]).next().await, None);
+        let remote = Ok(vec![Err(unsupported())]);
+        assert_eq!(follow([remote]).next().await, None);
+    }
+}

@@ -14,7 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest, server_stopped, unreachable,
+    RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest, worker_stopped,
+    worker_unreachable,
 };
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
@@ -93,7 +94,7 @@ impl RequestPlane for InProcessPlane {
         let service = self.services.read().get(address).cloned();
         let opened = match service {
             Some(service) => service.open(request),
-            None => Err(unreachable(address)),
+            None => Err(worker_unreachable(address)),
         };
         match opened {
             Ok(stream) => stream.boxed(),
@@ -116,7 +117,7 @@ impl Service {
     fn begin(&self) -> Result<(u64, AbortRegistration), Error> {
         let mut streams = self.streams.lock();
         if streams.is_closed {
-            return Err(server_stopped(&self.address));
+            return Err(worker_stopped(&self.address));
         }
         let number = streams.next;
         streams.next += 1;
@@ -209,7 +210,7 @@ impl Stream for Running {
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => Some(Err(error)),
             Poll::Ready(None) if answer.is_aborted() => {
-                Some(Err(server_stopped(&self.service.address)))
+                Some(Err(worker_stopped(&self.service.address)))
             }
             Poll::Ready(None) => None,
         };
