@@ -53,3 +53,54 @@ impl Text {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use forebay_chat::TemplateInput;
+    use forebay_mocker::{MockerConfig, one_token_words};
+
+    use super::*;
+
+    #[test]
+    fn the_mockers_words_are_one_token_each_and_come_back() {
+        let Text { tokenizer, .. } = Text::of_mocker().unwrap();
+        let text: String = one_token_words().map(|word| format!(" {word}")).collect();
+        let tokens = tokenizer.encode(&text, true).unwrap();
+        assert!(
+            tokens
+                .iter()
+                .copied()
+                .eq(MockerConfig::default().answer_vocabulary())
+        );
+        assert_eq!(tokenizer.decode(&tokens, true).unwrap(), text);
+        assert_eq!(
+            tokenizer.eos().first(),
+            MockerConfig::default().eos().as_ref()
+        );
+        assert_eq!(
+            tokenizer.vocab_size(),
+            MockerConfig::default().token_count() as usize
+        );
+    }
+
+    #[test]
+    fn the_mockers_template_is_chatml() {
+        let Text {
+            tokenizer,
+            template,
+        } = Text::of_mocker().unwrap();
+        let text = "<|im_start|>user\nba bo<|im_end|>\n<|im_start|>assistant\n";
+        let tokens = tokenizer.encode(text, false).unwrap();
+        assert_eq!(tokenizer.decode(&tokens, false).unwrap(), text);
+        let controls = tokens.iter().filter(|token| tokenizer.is_special(**token));
+        assert_eq!(controls.count(), 3);
+        let messages = [serde_json::json!({"role": "user", "content": "ba bo"})];
+        let input = TemplateInput {
+            messages: &messages,
+            add_generation_prompt: true,
+            ..TemplateInput::default()
+        };
+        assert_eq!(template.unwrap().render(&input).unwrap(), text);
+    }
+}
