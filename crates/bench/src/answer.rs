@@ -39,6 +39,8 @@ pub(crate) struct AnswerReader {
     body: Vec<u8>,
     head: Option<Head>,
     answer: Answer,
+    /// The status was not 200: the answer is complete, and an error.
+    refusal: Option<Failure>,
 }
 
 impl AnswerReader {
@@ -51,11 +53,16 @@ impl AnswerReader {
             body: Vec::new(),
             head: None,
             answer: Answer::default(),
+            refusal: None,
         }
     }
 
-    pub(crate) fn into_answer(self) -> Answer {
-        self.answer
+    /// The answer, after it was read to its end.
+    pub(crate) fn into_answer(self) -> Result<Answer, Failure> {
+        match self.refusal {
+            None => Ok(self.answer),
+            Some(failure) => Err(failure),
+        }
     }
 
     fn is_event_stream(&self) -> bool {
@@ -90,7 +97,9 @@ impl AnswerReader {
     fn end(&mut self, now: Duration) -> Result<(), Failure> {
         let status = self.head.map_or(0, |head| head.status);
         if status != 200 {
-            return Err(http_failure(status, &self.body));
+            // The connection is as good as before.
+            self.refusal = Some(http_failure(status, &self.body));
+            return Ok(());
         }
         if self.is_event_stream() {
             return match &self.answer {
@@ -244,11 +253,11 @@ mod tests {
         let mut reader = AnswerReader::new(stream);
         for (now, piece) in (1..).zip(pieces) {
             if reader.read(ms(now), piece.as_bytes())? {
-                return Ok(reader.into_answer());
+                return reader.into_answer();
             }
         }
         reader.closed(ms(100))?;
-        Ok(reader.into_answer())
+        reader.into_answer()
     }
 
     #[test]

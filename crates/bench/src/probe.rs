@@ -89,7 +89,8 @@ async fn count(
     });
     let mut reader = AnswerReader::new(config.stream);
     exchange(config, connections, &prepared.bytes, &mut reader).await?;
-    Ok(reader.into_answer().usage.map(|usage| usage.prompt_tokens))
+    let answer = reader.into_answer()?;
+    Ok(answer.usage.map(|usage| usage.prompt_tokens))
 }
 
 async fn first_model(config: &BenchConfig, connections: &Connections) -> Result<String, Error> {

@@ -102,11 +102,8 @@ impl Session {
             Some(Err(_)) => Err(Failure::new(FailureClass::Timeout, "no answer in time")),
             Some(Ok(result)) => result,
         };
-        let (record, gaps) = match result {
-            Ok(()) => {
-                let answer = reader.into_answer();
-                (sending.answered(&answer), answer.gaps)
-            }
+        let (record, gaps) = match result.and_then(|()| reader.into_answer()) {
+            Ok(answer) => (sending.answered(&answer), answer.gaps),
             Err(failure) => (sending.failed(self.clock.now(), failure), Vec::new()),
         };
         let class = record.failure.as_ref().map(|failure| failure.class);

@@ -13,11 +13,11 @@ impl fmt::Display for Report {
             "server     {}, {}, {} {streamed}",
             run.url, run.model, run.api
         )?;
-        writeln!(
-            f,
-            "load       {}; {}; seed {}",
-            run.arrival, run.workload, run.seed
-        )?;
+        write!(f, "load       {}; {}", run.arrival, run.workload)?;
+        if !run.exact_length {
+            write!(f, ", or where the model ends")?;
+        }
+        writeln!(f, "; seed {}", run.seed)?;
         write!(
             f,
             "requests   {} completed, {} failed",

@@ -96,6 +96,12 @@ async fn failures_are_counted_by_cause() {
         );
         assert_eq!(report.tokens.output, 8 * 4, "what failed is in no sum");
         assert_eq!(report.latency_ms.ttft.unwrap().count, 8);
+        let kept = matches!(class, FailureClass::Http | FailureClass::TokenCount);
+        assert_eq!(
+            server.connections() == 1,
+            kept,
+            "a complete answer leaves its connection"
+        );
         let table = report.to_string();
         assert!(
             table.contains(class.as_str()) && table.contains(detail),

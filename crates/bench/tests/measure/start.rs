@@ -61,6 +61,7 @@ async fn lengths_are_free_where_they_cannot_be_fixed() {
     .await;
     let report = run(&config(&server), &server).await.unwrap().report;
     assert!(!report.run.exact_length);
+    assert!(report.to_string().contains("where the model ends"));
     assert_eq!((report.requests.completed, report.requests.failed), (12, 0));
     assert!(!report.tokens.counted_by_server);
     assert_eq!(
