@@ -26,8 +26,8 @@ struct Windows {
 }
 
 const WINDOWS: Windows = Windows {
-    bytes: 2048,
-    margin: 256,
+    bytes: 512,
+    margin: 128,
 };
 
 /// The merges of a byte-level vocabulary.
