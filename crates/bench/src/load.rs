@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::Error;
 use crate::request::Prepared;
 use crate::samples::Samples;
-use crate::session::Session;
+use crate::session::{Endpoint, Session};
 
 /// When a phase stops sending; both may be set.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +24,15 @@ impl Limits {
     }
 }
 
-/// Keeps `concurrency` requests under way, numbered from `first`, and returns when the last one
-/// has ended.
+/// Writes the request of a number.
+pub(crate) type Write = fn(&Endpoint, u64, &mut Prepared);
+
+/// Keeps `concurrency` requests under way and returns when the last one has ended.
 pub(crate) async fn closed_loop(
     session: &Arc<Session>,
     concurrency: usize,
     limits: Limits,
-    first: u64,
+    write: Write,
     tasks: &Tasks,
 ) {
     let next = Arc::new(AtomicU64::new(0));
@@ -43,11 +45,8 @@ pub(crate) async fn closed_loop(
                 if !limits.allow(number, session.clock.now()) {
                     break;
                 }
-                let endpoint = &session.endpoint;
-                endpoint
-                    .writer
-                    .write(first + number, &endpoint.prompts, &mut prepared);
-                if !session.send(first + number, None, &prepared).await {
+                write(&session.endpoint, number, &mut prepared);
+                if !session.send(number, None, &prepared).await {
                     // A server that is not there is not asked a hundred thousand times a second.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -120,10 +119,7 @@ fn pace(
             return;
         }
         let mut prepared = Prepared::default();
-        let endpoint = &session.endpoint;
-        endpoint
-            .writer
-            .write(number, &endpoint.prompts, &mut prepared);
+        session.endpoint.write(number, &mut prepared);
         loop {
             if session.cancel.is_cancelled() {
                 return;

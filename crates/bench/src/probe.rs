@@ -35,20 +35,22 @@ pub(crate) async fn probe(
         Some(model) => model.clone(),
         None => first_model(config, connections).await?,
     };
-    let mut exact_length = !config.stop_at_eos;
+    let mut counting = Counting {
+        config,
+        connections,
+        model: &model,
+        exact_length: !config.stop_at_eos,
+    };
     let many = words(config);
     let few = many / 8;
-    let first = match count(config, connections, &model, exact_length, few, 0).await {
-        Err(failure) if exact_length && is_refused(&failure) => {
-            exact_length = false;
-            count(config, connections, &model, false, few, 0).await
-        }
-        first => first,
-    };
-    let first = first.map_err(|failure| refused(&failure))?;
-    let second = count(config, connections, &model, exact_length, many, 1)
-        .await
-        .map_err(|failure| refused(&failure))?;
+    let mut first = counting.count(few, 0).await;
+    if first.as_ref().is_err_and(is_refused) && counting.exact_length {
+        counting.exact_length = false;
+        first = counting.count(few, 0).await;
+    }
+    let first = first.map_err(refused)?;
+    let second = counting.count(many, 1).await.map_err(refused)?;
+    let exact_length = counting.exact_length;
     let fit = first
         .zip(second)
         .and_then(|(first, second)| TokenFit::from_probes((few, first), (many, second)));
@@ -71,26 +73,30 @@ fn words(config: &BenchConfig) -> u32 {
     (tokens / 3).clamp(32, 512)
 }
 
-/// What the server counts for a prompt of so many words.
-async fn count(
-    config: &BenchConfig,
-    connections: &Connections,
-    model: &str,
+/// Short requests whose prompts the server counts.
+struct Counting<'a> {
+    config: &'a BenchConfig,
+    connections: &'a Connections,
+    model: &'a str,
     exact_length: bool,
-    words: u32,
-    number: u64,
-) -> Result<Option<u32>, Failure> {
-    let writer = RequestWriter::new(config, model, exact_length);
-    let prompts = Prompts::new(config.workload.clone(), TokenFit::ASSUMED, config.seed);
-    let mut prepared = Prepared::default();
-    writer.write_with(&mut prepared, |text| {
-        prompts.write_words(FIRST_NUMBER + number, words, text);
-        1
-    });
-    let mut reader = AnswerReader::new(config.stream);
-    exchange(config, connections, &prepared.bytes, &mut reader).await?;
-    let answer = reader.into_answer()?;
-    Ok(answer.usage.map(|usage| usage.prompt_tokens))
+}
+
+impl Counting<'_> {
+    /// What the server counts for a prompt of so many words; `number` makes it another prompt.
+    async fn count(&self, words: u32, number: u64) -> Result<Option<u32>, Failure> {
+        let config = self.config;
+        let writer = RequestWriter::new(config, self.model, self.exact_length);
+        let prompts = Prompts::new(config.workload.clone(), TokenFit::ASSUMED, config.seed);
+        let mut prepared = Prepared::default();
+        writer.write(&mut prepared, |text| {
+            prompts.write_words(FIRST_NUMBER + number, words, text);
+            1
+        });
+        let mut reader = AnswerReader::new(config.stream);
+        exchange(config, self.connections, &prepared.bytes, &mut reader).await?;
+        let answer = reader.into_answer()?;
+        Ok(answer.usage.map(|usage| usage.prompt_tokens))
+    }
 }
 
 async fn first_model(config: &BenchConfig, connections: &Connections) -> Result<String, Error> {
@@ -144,7 +150,7 @@ fn is_refused(failure: &Failure) -> bool {
     failure.class == FailureClass::Http && failure.detail.starts_with(['4'])
 }
 
-fn refused(failure: &Failure) -> Error {
+fn refused(failure: Failure) -> Error {
     Error::Probe {
         what: "the first request".into(),
         message: format!("{} ({})", failure.detail, failure.class.as_str()),

@@ -83,7 +83,9 @@ impl Prompts {
     /// Appends the prompt of a request, and returns how many tokens its answer has to have. The
     /// text is letters and spaces, so it stands in JSON as it is.
     ///
-    /// A trace begins again when `number` is beyond its end.
+    /// # Panics
+    ///
+    /// If `number` is beyond the end of a trace.
     pub(crate) fn write(&self, number: u64, text: &mut Vec<u8>) -> u32 {
         match &self.workload {
             Workload::Synthetic(synthetic) => {
@@ -101,8 +103,7 @@ impl Prompts {
                 output_tokens
             }
             Workload::Trace(trace) => {
-                let requests = trace.requests();
-                let request = &requests[(number % requests.len() as u64) as usize];
+                let request = &trace.requests()[number as usize];
                 let end = self.fit.words(request.input_tokens);
                 for (index, &id) in (0_u64..).zip(&request.hash_ids) {
                     let block = u64::from(TRACE_BLOCK_TOKENS);
@@ -112,6 +113,20 @@ impl Prompts {
                     self.words.push_random(to - from, &mut random, text);
                 }
                 request.output_tokens
+            }
+        }
+    }
+
+    /// Appends a prompt to warm a server up with. It is like the load's and not one of them: a
+    /// prefix cache is to know no more after it than what all prompts share.
+    pub(crate) fn write_warm_up(&self, number: u64, text: &mut Vec<u8>) -> u32 {
+        /// Numbers out of reach of the load's.
+        const FIRST_NUMBER: u64 = 1 << 38;
+        match &self.workload {
+            Workload::Synthetic(_) => self.write(FIRST_NUMBER + number, text),
+            Workload::Trace(_) => {
+                self.write_words(FIRST_NUMBER + number, 128, text);
+                16
             }
         }
     }
@@ -219,11 +234,24 @@ mod tests {
         assert_eq!((count(&a), count(&b)), (540, 640));
         let common = a.split(' ').zip(b.split(' ')).take_while(|(a, b)| a == b);
         assert_eq!(common.count(), 1 + 512);
-        assert_eq!(
-            prompt(&prompts, 2),
-            a,
-            "beyond its end a trace begins again"
-        );
+    }
+
+    #[test]
+    fn a_warm_up_has_prompts_of_its_own() {
+        let trace = r#"{"timestamp":0,"input_length":128,"output_length":7,"hash_ids":[1]}"#;
+        let trace = Workload::Trace(Trace::parse(trace).unwrap());
+        let traced = Prompts::new(trace, TokenFit::ASSUMED, 5);
+        for (prompts, shared) in [(prompts(100, 60, TokenFit::ASSUMED), 60), (traced, 0)] {
+            let mut text = Vec::new();
+            assert!(prompts.write_warm_up(0, &mut text) > 0);
+            let text = String::from_utf8(text).unwrap();
+            let load = prompt(&prompts, 0);
+            let common = text
+                .split(' ')
+                .zip(load.split(' '))
+                .take_while(|(a, b)| a == b);
+            assert_eq!(common.count(), 1 + shared);
+        }
     }
 
     proptest! {

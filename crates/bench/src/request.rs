@@ -3,7 +3,6 @@ use std::io::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::config::{Api, BenchConfig};
-use crate::prompt::Prompts;
 
 /// One request as it goes over the wire.
 #[derive(Debug, Default)]
@@ -56,17 +55,9 @@ impl RequestWriter {
         }
     }
 
-    /// Writes request `number` of a load over what was in `prepared`.
-    pub(crate) fn write(&self, number: u64, prompts: &Prompts, prepared: &mut Prepared) {
-        self.write_with(prepared, |text| prompts.write(number, text));
-    }
-
-    /// Writes a request whose prompt `prompt` appends; it returns the length of the answer.
-    pub(crate) fn write_with(
-        &self,
-        prepared: &mut Prepared,
-        prompt: impl FnOnce(&mut Vec<u8>) -> u32,
-    ) {
+    /// Writes a request over what was in `prepared`; `prompt` appends its prompt and returns the
+    /// length of the answer.
+    pub(crate) fn write(&self, prepared: &mut Prepared, prompt: impl FnOnce(&mut Vec<u8>) -> u32) {
         let Prepared {
             bytes,
             output_tokens,
@@ -118,14 +109,14 @@ fn head(config: &BenchConfig, method: &str, route: &str) -> Vec<u8> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::prompt::TokenFit;
+    use crate::prompt::{Prompts, TokenFit};
 
     fn written(config: &BenchConfig, exact_length: bool) -> (String, Value) {
         let writer = RequestWriter::new(config, "m\"1", exact_length);
         let prompts = Prompts::new(config.workload.clone(), TokenFit::ASSUMED, 0);
         let mut prepared = Prepared::default();
         for number in [1, 0] {
-            writer.write(number, &prompts, &mut prepared);
+            writer.write(&mut prepared, |text| prompts.write(number, text));
         }
         let text = String::from_utf8(prepared.bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -31,9 +31,6 @@ pub struct Measured {
     pub records: Vec<RequestRecord>,
 }
 
-/// The numbers of the warm-up's prompts, out of reach of the load's.
-const WARM_UP: u64 = 1 << 38;
-
 /// Measures a server: asks how it counts, warms it up, sends the load, waits for what is under
 /// way, and sums up.
 ///
@@ -128,7 +125,14 @@ async fn warm_up(
         requests: Some(requests),
         duration: None,
     };
-    load::closed_loop(&Arc::new(session), concurrency, limits, WARM_UP, tasks).await;
+    load::closed_loop(
+        &Arc::new(session),
+        concurrency,
+        limits,
+        Endpoint::write_warm_up,
+        tasks,
+    )
+    .await;
 }
 
 async fn measure(
@@ -152,17 +156,19 @@ async fn measure(
     let server_cpu_before = cpu::of_processes(&config.server_pids)?;
     let cpu_before = cpu::own();
     let session = Arc::new(Session::begin(endpoint, cancel.clone(), progress));
-    match (config.arrival, due_times) {
-        (Arrival::Closed { concurrency }, _) => {
+    match due_times {
+        Some(due_times) => {
+            load::open_loop(&session, due_times, config.max_connections, limits, tasks).await?;
+        }
+        None => {
+            let concurrency = config.connections();
+            let closed_loop =
+                load::closed_loop(&session, concurrency, limits, Endpoint::write, tasks);
             tokio::select! {
-                () = load::closed_loop(&session, concurrency, limits, 0, tasks) => {}
+                () = closed_loop => {}
                 () = load::watch_timer(&mut lag) => {}
             }
         }
-        (_, Some(due_times)) => {
-            load::open_loop(&session, due_times, config.max_connections, limits, tasks).await?;
-        }
-        (_, None) => return Err(Error::Config("only a trace has times of arrival".into())),
     }
     let elapsed = session.clock.now();
     let cpu = cpu::own().saturating_sub(cpu_before);

@@ -26,6 +26,20 @@ pub(crate) struct Endpoint {
     pub(crate) timeout: Duration,
 }
 
+impl Endpoint {
+    /// Writes request `number` of the load.
+    pub(crate) fn write(&self, number: u64, prepared: &mut Prepared) {
+        self.writer
+            .write(prepared, |text| self.prompts.write(number, text));
+    }
+
+    /// Writes request `number` of the warm-up.
+    pub(crate) fn write_warm_up(&self, number: u64, prepared: &mut Prepared) {
+        self.writer
+            .write(prepared, |text| self.prompts.write_warm_up(number, text));
+    }
+}
+
 /// What the requests of one phase share: the server, the clock, and what came of them.
 pub(crate) struct Session {
     pub(crate) endpoint: Arc<Endpoint>,
