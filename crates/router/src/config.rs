@@ -29,14 +29,20 @@ pub struct RouterConfig {
 }
 
 /// What counts how much when workers are compared: see [`Cost`](crate::Cost).
+///
+/// The defaults are robust rather than best for one load: over published traces of conversations
+/// and agents and made-up ones, on idle and on busy simulated engines, they found nine tenths of
+/// what one cache of all workers' size would have, and no other weights answered much sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Weights {
     /// The prefill that is booked at the worker and not done; at least 0. Default 1.
     pub queue: f64,
-    /// The prefill of the request itself; at least 0. Default 1.
+    /// The prefill of the request, which it waits for itself and delays others; at least 0.
+    /// Default 2: what is cached twice takes the place of something else.
     pub prefill: f64,
-    /// The decodes at the worker, the request's own included; at least 0. Default 1.
+    /// The decodes at the worker, the request's own included; at least 0. Default 0.25: decodes
+    /// come and go, and what they are now is not what they will be.
     pub decode: f64,
     /// How much of a block's prefill is saved if it is cached in host memory, 0 to 1. Default
     /// 0.75. (On the device it is 1.)
@@ -64,8 +70,8 @@ impl Default for Weights {
     fn default() -> Self {
         Self {
             queue: 1.0,
-            prefill: 1.0,
-            decode: 1.0,
+            prefill: 2.0,
+            decode: 0.25,
             g2_credit: 0.75,
             g3_credit: 0.25,
             g4_credit: 0.25,

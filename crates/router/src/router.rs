@@ -172,16 +172,16 @@ impl<I: PrefixIndex> Selector for Router<I> {
         let mode = request.mode.unwrap_or(self.config.mode);
         let eligible = self.eligible(request, mode)?;
         let pricing = self.pricing(request);
-        let prefixes = self.prefixes(request);
-        let position = self.choose(mode, &eligible, &pricing, &prefixes, random);
-        let overlap = prefixes[position].overlap;
+        let overlaps = self.overlaps(request);
+        let position = self.choose(mode, &eligible, &pricing, &overlaps, random);
+        let overlap = overlaps[position];
         Ok(Decision {
             at: self.workers[position].at,
             mode,
             overlap,
             prefill_tokens: pricing.uncached_tokens(overlap),
             candidates: match request.explain {
-                true => self.candidates(request, &pricing, &prefixes),
+                true => self.candidates(request, &pricing, &overlaps),
                 false => Vec::new(),
             },
         })
@@ -223,6 +223,6 @@ impl<I: PrefixIndex> Selector for Router<I> {
     }
 
     fn explain(&self, request: &Request<'_>) -> Vec<Candidate> {
-        self.candidates(request, &self.pricing(request), &self.prefixes(request))
+        self.candidates(request, &self.pricing(request), &self.overlaps(request))
     }
 }

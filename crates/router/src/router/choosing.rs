@@ -1,8 +1,8 @@
 //! How a worker is chosen, step by step.
 
 use super::{Router, Worker};
-use crate::selection::{Draws, Prefix, Pricing};
-use crate::{Candidate, Cost, Eligibility, Error, Load, Mode, PrefixIndex, Request};
+use crate::selection::{Draws, Pricing};
+use crate::{Candidate, Cost, Eligibility, Error, Load, Mode, Overlap, PrefixIndex, Request};
 
 impl<I: PrefixIndex> Router<I> {
     /// The positions of the workers the request may go to; at least one.
@@ -40,27 +40,26 @@ impl<I: PrefixIndex> Router<I> {
         }
     }
 
-    /// What each worker has of the prompt, by position.
-    pub(super) fn prefixes(&self, request: &Request<'_>) -> Vec<Prefix> {
-        let mut prefixes = vec![Prefix::default(); self.workers.len()];
+    /// What each worker has of the prompt, by position: the better of what its events told and
+    /// what runs there.
+    pub(super) fn overlaps(&self, request: &Request<'_>) -> Vec<Overlap> {
+        let mut overlaps = vec![Overlap::default(); self.workers.len()];
         for found in self.index.matches(request.chain) {
             if let Some(&position) = self.positions.get(&found.at) {
-                prefixes[position].overlap = found.overlap;
+                overlaps[position] = found.overlap;
             }
         }
-        let credit = |overlap| self.config.weights.credit(overlap);
-        for found in self.book.matches(request.chain) {
-            let Some(&position) = self.positions.get(&found.at) else {
-                continue;
-            };
-            let prefix = &mut prefixes[position];
-            prefix.blocks_in_use = found.overlap.blocks();
-            let counts = self.config.credit_running_requests;
-            if counts && credit(found.overlap) > credit(prefix.overlap) {
-                prefix.overlap = found.overlap;
+        if self.config.credit_running_requests {
+            let credit = |overlap| self.config.weights.credit(overlap);
+            for found in self.book.matches(request.chain) {
+                if let Some(&position) = self.positions.get(&found.at)
+                    && credit(found.overlap) > credit(overlaps[position])
+                {
+                    overlaps[position] = found.overlap;
+                }
             }
         }
-        prefixes
+        overlaps
     }
 
     pub(super) fn pricing(&self, request: &Request<'_>) -> Pricing<'_> {
@@ -83,7 +82,7 @@ impl<I: PrefixIndex> Router<I> {
         mode: Mode,
         eligible: &[usize],
         pricing: &Pricing<'_>,
-        prefixes: &[Prefix],
+        overlaps: &[Overlap],
         random: u64,
     ) -> usize {
         let mut draws = Draws::new(random);
@@ -118,7 +117,7 @@ impl<I: PrefixIndex> Router<I> {
                 let timed = chosen.all(|worker| worker.spec.perf_model.is_some());
                 let costs = eligible.iter().map(|position| {
                     let worker = &self.workers[*position];
-                    let cost = self.cost(pricing, &prefixes[*position], worker, timed);
+                    let cost = self.cost(pricing, overlaps[*position], worker, timed);
                     cost.total()
                 });
                 eligible[draws.least(costs)]
@@ -131,27 +130,27 @@ impl<I: PrefixIndex> Router<I> {
         &self,
         request: &Request<'_>,
         pricing: &Pricing<'_>,
-        prefixes: &[Prefix],
+        overlaps: &[Overlap],
     ) -> Vec<Candidate> {
         let timed = (self.workers.iter())
             .filter(|worker| eligibility(request, worker) == Eligibility::Eligible)
             .all(|worker| worker.spec.perf_model.is_some());
-        (self.workers.iter().zip(prefixes))
-            .map(|(worker, prefix)| Candidate {
+        (self.workers.iter().zip(overlaps))
+            .map(|(worker, overlap)| Candidate {
                 at: worker.at,
                 eligibility: eligibility(request, worker),
-                overlap: prefix.overlap,
+                overlap: *overlap,
                 load: *self.load_of(worker),
-                cost: self.cost(pricing, prefix, worker, timed),
+                cost: self.cost(pricing, *overlap, worker, timed),
             })
             .collect()
     }
 
-    fn cost(&self, by: &Pricing<'_>, prefix: &Prefix, worker: &Worker, timed: bool) -> Cost {
+    fn cost(&self, by: &Pricing<'_>, overlap: Overlap, worker: &Worker, timed: bool) -> Cost {
         let load = self.load_of(worker);
         match &worker.spec.perf_model {
-            Some(model) if timed => by.in_seconds(prefix, load, model),
-            _ => by.in_blocks(prefix, load),
+            Some(model) if timed => by.in_seconds(overlap, load, model),
+            _ => by.in_blocks(overlap, load),
         }
     }
 

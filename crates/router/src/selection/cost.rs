@@ -2,30 +2,36 @@ use forebay_perf_model::{Iteration, PerfModel};
 
 use crate::{Load, Overlap, Weights};
 
-/// What a request costs at a worker: the sum of its terms, less is better.
+/// What a request costs at a worker, for itself and for the requests that are there: the sum of
+/// its terms, less is better.
+///
+/// A request waits for the prefill before it. Its own prefill delays it and everyone who decodes
+/// or waits there, and its decode slows their decodes. So a hit is worth most where most runs,
+/// and a prefix that all share does not keep all in one place.
 ///
 /// The prompt's uncached tokens are those beyond the overlap, whose blocks in lower tiers count
-/// by their credits ([`Weights`]); at least one.
+/// by their credits ([`Weights`]); at least one. `others` is the number of requests booked at the
+/// worker.
 ///
 /// In **blocks**:
 ///
 /// ```text
 /// queue   = weights.queue   * (prefill tokens booked and not done) / block size
-/// prefill = weights.prefill * (uncached tokens) / block size
-/// decode  = weights.decode  * (blocks in use, and the prompt's that are not among them)
+/// prefill = weights.prefill * (uncached tokens) / block size * (1 + others)
+/// decode  = weights.decode  * (blocks of the others' contexts + blocks of the prompt)
 /// ```
 ///
-/// In **seconds**, where every worker that the request may go to has a
-/// [`PerfModel`] `time`, with `decodes` what the worker's requests decode in one iteration:
+/// In **seconds**, where every worker that the request may go to has a [`PerfModel`] `time`; with
+/// `decodes`, what the others decode in one iteration; `own`, the request's prefill beside these;
+/// `step`, its decode beside these; and `output`, the number of tokens it is expected to generate:
 ///
 /// ```text
-/// queue   = weights.queue   * (time(booked prefill + own prefill + decodes) - time(own prefill + decodes))
-/// prefill = weights.prefill * time(own prefill + decodes)
-/// decode  = weights.decode  * (expected output tokens) * time(decodes + own decode)
+/// queue   = weights.queue   * (time(own + booked prefill) - time(own))
+/// prefill = weights.prefill * (time(own) + others * (time(own) - time(decodes)))
+/// decode  = weights.decode  * (output * time(step) + others * output / 2 * (time(step) - time(decodes)))
 /// ```
 ///
-/// With weights of 1 that is a prediction of when the request is done: it waits for the prefill
-/// before it, is computed among the decodes that run, and decodes with them.
+/// The others are taken to be half-way through their outputs, which are as long.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Cost {
@@ -33,9 +39,9 @@ pub struct Cost {
     pub unit: CostUnit,
     /// Waiting for the prefill of others.
     pub queue: f64,
-    /// Its own prefill.
+    /// Its own prefill, and the others' waiting for it.
     pub prefill: f64,
-    /// Its decode, among the others'.
+    /// Its decode among the others', and theirs beside it.
     pub decode: f64,
 }
 
@@ -68,15 +74,6 @@ pub(crate) struct Pricing<'a> {
     pub(crate) expected_output_tokens: u64,
 }
 
-/// What a worker has of a request's prompt.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Prefix {
-    /// The better of what its events told and what runs there.
-    pub(crate) overlap: Overlap,
-    /// Blocks that are in use.
-    pub(crate) blocks_in_use: u32,
-}
-
 impl Pricing<'_> {
     /// Prompt tokens to compute, after credits; the last one always is.
     pub(crate) fn uncached_tokens(&self, overlap: Overlap) -> u64 {
@@ -84,43 +81,55 @@ impl Pricing<'_> {
         self.prompt_tokens.saturating_sub(cached as u64).max(1)
     }
 
-    pub(crate) fn in_blocks(&self, prefix: &Prefix, load: &Load) -> Cost {
+    pub(crate) fn in_blocks(&self, overlap: Overlap, load: &Load) -> Cost {
         let blocks = |tokens: u64| tokens as f64 / self.block_size_tokens as f64;
-        let uncached_tokens = self.uncached_tokens(prefix.overlap);
-        let in_use = u64::from(prefix.blocks_in_use);
-        let used_blocks = load.used_blocks + self.prompt_blocks.saturating_sub(in_use);
+        let own = blocks(self.uncached_tokens(overlap));
+        let Weights {
+            queue,
+            prefill,
+            decode,
+            ..
+        } = self.weights;
         Cost {
             unit: CostUnit::Blocks,
-            queue: self.weights.queue * blocks(load.prefill_tokens),
-            prefill: self.weights.prefill * blocks(uncached_tokens),
-            decode: self.weights.decode * used_blocks as f64,
+            queue: queue * blocks(load.prefill_tokens),
+            prefill: prefill * own * (1 + load.requests) as f64,
+            decode: decode * (load.context_blocks + self.prompt_blocks) as f64,
         }
     }
 
-    pub(crate) fn in_seconds(&self, prefix: &Prefix, load: &Load, model: &PerfModel) -> Cost {
-        let seconds = |work: Iteration| model.iteration_time(&work).as_secs_f64();
+    pub(crate) fn in_seconds(&self, overlap: Overlap, load: &Load, model: &PerfModel) -> Cost {
+        let time = |work: Iteration| model.iteration_time(&work).as_secs_f64();
         let context_tokens = load.context_blocks * self.block_size_tokens;
         let decodes = Iteration::decode(load.requests, context_tokens);
+        let cached_tokens = self.prompt_tokens - self.uncached_tokens(overlap);
+        let own = Iteration::prefill(cached_tokens..self.prompt_tokens) + decodes;
         let booked = Iteration {
             prefill_tokens: load.prefill_tokens,
             prefill_context_tokens: load.prefill_context_tokens,
             ..Iteration::default()
         };
-        let cached_tokens = self.prompt_tokens - self.uncached_tokens(prefix.overlap);
-        let own = Iteration::prefill(cached_tokens..self.prompt_tokens) + decodes;
-        let own_seconds = seconds(own);
-        let queue = match booked.is_empty() {
-            true => 0.0,
-            false => seconds(own + booked) - own_seconds,
-        };
         // Over its output the request's own context is on average half of that longer.
         let context_tokens = self.prompt_tokens + self.expected_output_tokens / 2;
-        let step = seconds(decodes + Iteration::decode(1, context_tokens));
+        let step = decodes + Iteration::decode(1, context_tokens);
+
+        let (others, output) = (load.requests as f64, self.expected_output_tokens as f64);
+        let (decodes_time, own_time, step_time) = (time(decodes), time(own), time(step));
+        let queue_time = match load.prefills {
+            0 => 0.0,
+            _ => time(own + booked) - own_time,
+        };
+        let Weights {
+            queue,
+            prefill,
+            decode,
+            ..
+        } = self.weights;
         Cost {
             unit: CostUnit::Seconds,
-            queue: self.weights.queue * queue,
-            prefill: self.weights.prefill * own_seconds,
-            decode: self.weights.decode * self.expected_output_tokens as f64 * step,
+            queue: queue * queue_time,
+            prefill: prefill * (own_time + others * (own_time - decodes_time)),
+            decode: decode * output * (step_time + others / 2.0 * (step_time - decodes_time)),
         }
     }
 }

@@ -9,5 +9,5 @@ pub use cost::{Cost, CostUnit};
 pub use decision::{Candidate, Decision, Eligibility};
 pub use mode::Mode;
 
-pub(crate) use cost::{Prefix, Pricing};
+pub(crate) use cost::Pricing;
 pub(crate) use draws::Draws;
