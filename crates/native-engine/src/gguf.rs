@@ -232,10 +232,10 @@ fn malformed(detail: impl Into<String>) -> LoadError {
 
 /// An error's message without the backtrace that the library may append.
 fn first_line(error: &candle_core::Error) -> String {
-    error
-        .to_string()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let text = error.to_string();
+    match text.lines().next().unwrap_or_default() {
+        // What a reader says at the end of a file.
+        "failed to fill whole buffer" => "it ends within its header".to_owned(),
+        line => line.to_owned(),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use forebay_engine::Engine;
 use forebay_frontend::Process;
 use forebay_mock_engine::{MockEngine, MockerConfig};
@@ -30,7 +30,8 @@ impl Engines {
         config: &EngineConfig,
         process: &Process,
     ) -> Result<Self> {
-        let model = Arc::new(Model::load(path)?);
+        let model = Model::load(path).with_context(|| cannot_load(path))?;
+        let model = Arc::new(model);
         let text = Text::of_file(model.metadata())?;
         let config = share(config, count);
         let start = |_| -> Result<Arc<dyn Engine>> {
@@ -55,7 +56,8 @@ impl Engines {
         let mut config = config.clone();
         let text = match path {
             Some(path) => {
-                let text = Text::of_file(&GgufMetadata::read(path)?)?;
+                let metadata = GgufMetadata::read(path).with_context(|| cannot_load(path))?;
+                let text = Text::of_file(&metadata)?;
                 config.vocabulary_size = Some(u32::try_from(text.tokenizer.vocab_size())?);
                 text
             }
@@ -73,6 +75,10 @@ impl Engines {
             engines: (0..count.get()).map(start).collect::<Result<_>>()?,
         })
     }
+}
+
+fn cannot_load(path: &Path) -> String {
+    format!("cannot load {}", path.display())
 }
 
 /// One engine's part of what is for all.

@@ -1,0 +1,228 @@
+//! Clients that send too much, too little or nothing, and leave: what they cost, and that nothing
+//! of it stays.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use crate::client::{connect, get, post, request, rest};
+use crate::server::Server;
+
+const TEXT: &str = "/v1/completions";
+const MIB: u64 = 1 << 20;
+
+fn completion(prompt: &str, more: &str) -> String {
+    format!(r#"{{"model": "small", "prompt": "{prompt}"{more}}}"#)
+}
+
+/// Tells what a client cost the server. Only memory is judged: time is the machine's.
+fn cost<T>(server: &Server, what: &str, most_bytes: u64, act: impl FnOnce() -> T) -> T {
+    server.forget_peak();
+    let (before, cpu) = (server.resident_bytes().0, server.cpu_time());
+    let begun = Instant::now();
+    let result = act();
+    let took = begun.elapsed();
+    let cpu = server.cpu_time() - cpu;
+    let grown = server.resident_bytes().1.saturating_sub(before);
+    eprintln!(
+        "{what}: {took:?}, server CPU {cpu:?}, memory up to +{} KiB",
+        grown >> 10
+    );
+    assert!(
+        grown < most_bytes,
+        "{what}: {grown} bytes more than {before}"
+    );
+    result
+}
+
+#[test]
+fn what_is_too_long_costs_little() {
+    let server = Server::start(&[]);
+    let short = completion("x", r#", "max_tokens": 1"#);
+    assert_eq!(post(server.address, TEXT, &short).status, 200, "it works");
+
+    let prompt = completion(&"word ".repeat(2_000_000), "");
+    let refused = cost(&server, "10 MB prompt", 40 * MIB, || {
+        post(server.address, TEXT, &prompt)
+    });
+    refused.assert_error(400, "context_length_exceeded");
+    assert!(
+        refused.body.contains(r#""param":"prompt""#),
+        "{}",
+        refused.body
+    );
+
+    let head = format!("POST {TEXT} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n");
+    let piece = vec![b' '; 1 << 20];
+    for chunked in [false, true] {
+        let what = match chunked {
+            false => "100 MB body, announced",
+            true => "100 MB body, chunked",
+        };
+        // What may be held of it is the limit for a body.
+        let most = if chunked { 48 * MIB } else { 4 * MIB };
+        let refused = cost(&server, what, most, || {
+            let mut stream = connect(server.address);
+            stream.write_all(head.as_bytes()).unwrap();
+            match chunked {
+                false => write!(stream, "content-length: {}\r\n\r\n", 100 << 20).unwrap(),
+                true => write!(
+                    stream,
+                    "transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+                    100 << 20
+                )
+                .unwrap(),
+            }
+            for _ in 0..100 {
+                stream.write_all(&piece).unwrap();
+            }
+            rest(&mut stream)
+        });
+        refused.assert_error(413, "body_too_large");
+    }
+
+    let head = format!("GET /live HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100_000));
+    let refused = cost(&server, "100 KB of headers", 2 * MIB, || {
+        let mut stream = connect(server.address);
+        stream.write_all(head.as_bytes()).unwrap();
+        rest(&mut stream)
+    });
+    refused.assert_error(431, "head_too_large");
+
+    let deep = format!(
+        r#"{{"model": "small", "prompt": {}"#,
+        "[".repeat(10_000_000)
+    );
+    let refused = cost(&server, "10 MB of brackets", 24 * MIB, || {
+        post(server.address, TEXT, &deep)
+    });
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.body.len() < 500);
+    assert_eq!(
+        post(server.address, TEXT, &short).status,
+        200,
+        "it still works"
+    );
+}
+
+/// One round of every kind of client that does not do as it should.
+fn storm(server: &Server) {
+    let streamed = completion("Say it", r#", "max_tokens": 64, "stream": true"#);
+    let whole = completion("Say it", r#", "max_tokens": 64, "n": 4"#);
+    let refused = completion("x", r#", "n": -1"#);
+    let garbage = "\x16\x03\x01 not HTTP\r\n\r\n".to_owned();
+    let all = [streamed, whole, refused].map(|body| request(TEXT, &body));
+    let mut left_open = Vec::new();
+    for bytes in all.iter().chain([&garbage]) {
+        let step = (bytes.len() / 20).max(1);
+        // Leaves in the request.
+        for sent in (0..=bytes.len()).step_by(step) {
+            let mut stream = connect(server.address);
+            stream.write_all(&bytes.as_bytes()[..sent]).unwrap();
+        }
+        // Leaves in the answer, with bytes unread.
+        for received in [0, 1, 50, 500] {
+            let mut stream = connect(server.address);
+            stream.write_all(bytes.as_bytes()).unwrap();
+            let _ = stream.take(received).read_to_end(&mut Vec::new());
+        }
+        // Sends half of it, and waits; another sends all, and a byte of the next.
+        let mut half = connect(server.address);
+        half.write_all(&bytes.as_bytes()[..bytes.len() / 2])
+            .unwrap();
+        let mut more = connect(server.address);
+        more.write_all(bytes.as_bytes()).unwrap();
+        let _ = more.write_all(b"G");
+        left_open.extend([half, more]);
+    }
+    // Leaves in the middle of a long body.
+    for _ in 0..10 {
+        let mut stream = connect(server.address);
+        let head = format!(
+            "POST {TEXT} HTTP/1.1\r\ncontent-type: application/json\r\n\
+             content-length: 900000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b' '; 300_000]).unwrap();
+    }
+    drop(left_open);
+}
+
+/// Tries until it goes well; says what was wrong if that takes too long.
+fn await_that<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(wrong) => assert!(Instant::now() < deadline, "{wrong}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What the server holds when it has no request, and no connection but the one that asks.
+fn quiet(server: &Server) -> BTreeMap<String, i64> {
+    await_that(|| {
+        let held = server.held();
+        let count = |name: &str| {
+            let found = held.iter().filter(|(found, _)| found.contains(name));
+            found.map(|(_, count)| count).sum::<i64>()
+        };
+        let nothing = ["requests_in_flight", "requests_running", "requests_waiting"];
+        match nothing.iter().all(|name| count(name) == 0) && count("\"connection\"") == 1 {
+            true => Ok(held),
+            false => Err(format!("{held:#?}")),
+        }
+    })
+}
+
+/// Waits until the server holds what it held `before`.
+fn settle(server: &Server, before: &BTreeMap<String, i64>) {
+    await_that(|| {
+        let held = server.held();
+        match held == *before {
+            true => Ok(()),
+            false => Err(format!("before: {before:#?}, now: {held:#?}")),
+        }
+    });
+}
+
+#[test]
+fn nothing_stays_of_a_storm() {
+    let server = Server::start(&[]);
+    // What is made once for the process: threads, series of metrics.
+    storm(&server);
+    let quiet = quiet(&server);
+    for counted in ["requests_running", "kv_active_blocks", "descriptors"] {
+        let found = quiet.keys().any(|name| name.contains(counted));
+        assert!(found, "{counted}: {quiet:?}");
+    }
+    for _ in 0..3 {
+        storm(&server);
+        settle(&server, &quiet);
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let server = Server::start(&["frontend.write_timeout_seconds=0.2"]);
+    let quiet = quiet(&server);
+    // Many requests, so that their answers are more than sockets hold.
+    let body = completion(
+        "x",
+        r#", "max_tokens": 400, "n": 8, "stream": true, "ignore_eos": true"#,
+    );
+    let request = request(TEXT, &body).replace("connection: close\r\n", "");
+    let mut stream = connect(server.address);
+    stream.write_all(request.repeat(200).as_bytes()).unwrap();
+    let ended = "connections_ended_total{end=\"write_timeout\"} 1";
+    await_that(|| {
+        let metrics = get(server.address, "/metrics").body;
+        match metrics.contains(ended) {
+            true => Ok(()),
+            false => Err(metrics),
+        }
+    });
+    settle(&server, &quiet);
+    drop(stream);
+}

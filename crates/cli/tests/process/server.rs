@@ -1,0 +1,185 @@
+//! `forebay serve` as a child, in front of a small model of random weights.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use forebay_native_engine::{ModelShape, random_gguf};
+
+use crate::client::get;
+
+pub(crate) const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
+
+/// A byte is a token. Its answers are noise, and come within a millisecond.
+const SMALL: ModelShape = ModelShape {
+    vocabulary: 259,
+    context_length: 512,
+    layers: 1,
+    hidden: 32,
+    feed_forward: 32,
+    heads: 2,
+    kv_heads: 1,
+    head_dim: 16,
+};
+
+/// Writes the model's file into `directory`.
+pub(crate) fn model(directory: &Path) -> std::path::PathBuf {
+    let path = directory.join("small.gguf");
+    fs::write(&path, random_gguf(&SMALL, 1)).unwrap();
+    path
+}
+
+/// A server that is killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_by(Command::new(FOREBAY), settings)
+    }
+
+    /// `command` runs `forebay` with the arguments that it is given more.
+    pub(crate) fn start_by(mut command: Command, settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        command
+            .arg("serve")
+            .arg(model(directory.path()))
+            .args([
+                "--port",
+                "0",
+                "--threads",
+                "1",
+                "--kv-cache-bytes",
+                "1000000",
+            ])
+            .args(["--set", "telemetry.log.filter=warn"]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let address = stdout
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                line.strip_prefix("address")?
+                    .trim()
+                    .strip_prefix("http://")?
+                    .parse()
+                    .ok()
+            })
+            .expect("the banner has the address");
+        Self {
+            child,
+            address,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its resident memory now, and the most there was since [`Server::forget_peak`], in bytes.
+    pub(crate) fn resident_bytes(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let value = |name: &str| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap();
+            let number = line.trim().trim_end_matches(" kB");
+            number.parse::<u64>().unwrap() << 10
+        };
+        (value("VmRSS:"), value("VmHWM:"))
+    }
+
+    /// Makes the memory of now the peak; see proc(5), `clear_refs`.
+    pub(crate) fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+    }
+
+    /// The CPU time that its threads used so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let nanos = tasks.flatten().map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            text.split(' ')
+                .next()
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or(0)
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id()))
+            .unwrap()
+            .count()
+    }
+
+    /// Everything that a request can hold and must give back, by name.
+    pub(crate) fn held(&self) -> BTreeMap<String, i64> {
+        let names = [
+            "forebay_frontend_requests_in_flight",
+            "forebay_frontend_body_bytes",
+            "forebay_engine_requests_running",
+            "forebay_engine_requests_waiting",
+            "forebay_engine_kv_active_blocks",
+            "forebay_tasks_running",
+            "forebay_tasks_blocking_waiting",
+        ];
+        let text = get(self.address, "/metrics").body;
+        let mut held: BTreeMap<_, _> = text
+            .lines()
+            .filter(|line| names.iter().any(|name| line.starts_with(name)))
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse::<f64>().ok()? as i64))
+            })
+            .collect();
+        held.insert("descriptors".into(), self.descriptors() as i64);
+        held
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a run of `forebay` that ends by itself said.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stderr: String,
+}
+
+/// Runs `forebay` to its end.
+pub(crate) fn run(command: &mut Command) -> Ended {
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    Ended {
+        code: child.wait().unwrap().code(),
+        stderr,
+    }
+}
