@@ -32,8 +32,9 @@ pub struct MockerConfig {
     /// Token ids are below this, and answers are made of all of them. Default: the built-in
     /// [`vocabulary`](crate::vocabulary), and answers are made of its words.
     pub vocabulary_size: Option<u32>,
-    /// How long an iteration takes.
-    pub perf_model: PerfModel,
+    /// How long an iteration takes. Default: that of [`PerfModel::default`], a made-up accelerator of
+    /// middle size.
+    pub perf_model: Option<PerfModel>,
     /// How many times as fast everything is; 0 takes no time at all. Default 1.
     pub speed: f64,
     /// What goes wrong, and when.
@@ -51,7 +52,7 @@ impl Default for MockerConfig {
             context_length: 131_072,
             answer_tokens: 1_000,
             vocabulary_size: None,
-            perf_model: PerfModel::default(),
+            perf_model: None,
             speed: 1.0,
             faults: Vec::new(),
         }
@@ -79,7 +80,7 @@ impl MockerConfig {
         if self.speed == 0.0 {
             return Ok(PerfModel::Zero);
         }
-        let model = self.perf_model.clone();
+        let model = self.perf_model.clone().unwrap_or_default();
         let model = model.at_speed(self.speed);
         model.map_err(|_| ConfigError::Speed(self.speed))
     }

@@ -71,6 +71,9 @@ mod tests {
     #[test]
     fn files_name_the_kind() {
         assert_eq!(read(r#"{"kind": "zero"}"#), Ok(PerfModel::Zero));
+        let fixed = read(r#"{"kind": "polynomial", "fixed_seconds": 2}"#).unwrap();
+        let time = fixed.iteration_time(&Iteration::prefill(0..1_000));
+        assert_eq!(time, Duration::from_secs(2));
         let default = PerfModel::default();
         let text = serde_json::to_string(&default).unwrap();
         assert!(text.contains(r#""kind":"polynomial""#), "{text}");

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Iteration};
 
-/// The coefficients of a [`Polynomial`]: finite, at least 0.
+/// The coefficients of a [`Polynomial`]: finite, at least 0, and 0 by default, in files too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Coefficients {
     /// Seconds that every iteration takes: launching it, and reading the weights once.
     pub fixed_seconds: f64,

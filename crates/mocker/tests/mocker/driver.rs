@@ -28,7 +28,7 @@ pub(crate) fn config() -> MockerConfig {
         max_sequences: 8,
         max_waiting: 16,
         context_length: 300,
-        perf_model: milliseconds(),
+        perf_model: Some(milliseconds()),
         ..MockerConfig::default()
     }
 }

@@ -7,14 +7,11 @@ use super::Bench;
 use crate::bench::server::Server;
 
 /// No time in the engine: what is left is ours.
-const ZERO: &[&str] = &["mocker.speed=0"];
+const ZERO: &[&str] = &["mocker.speed=0.0"];
 /// An iteration every 6 ms, whatever is in it.
 const PACED: &[&str] = &[
-    "mocker.perf_model.polynomial.fixed_seconds=0.006",
-    "mocker.perf_model.polynomial.prefill_token_seconds=0.0",
-    "mocker.perf_model.polynomial.prefill_context_token_seconds=0.0",
-    "mocker.perf_model.polynomial.decode_sequence_seconds=0.0",
-    "mocker.perf_model.polynomial.decode_context_token_seconds=0.0",
+    "mocker.perf_model.kind=polynomial",
+    "mocker.perf_model.fixed_seconds=0.006",
 ];
 
 /// A row of the table.
