@@ -223,3 +223,101 @@ async fn prompts_beyond_the_context() {
     }
     assert!(engine.requests().is_empty(), "no engine was asked");
 }
+
+/// Pseudo-random numbers below `limit`: the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, limit: usize) -> usize {
+        // Knuth's MMIX.
+        self.0 = (self.0)
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % limit
+    }
+
+    /// The bytes with a few of them changed, doubled or left out.
+    fn mutate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=self.throw(3) {
+            let at = self.throw(bytes.len());
+            let end = (at + 1 + self.throw(8)).min(bytes.len());
+            match self.throw(3) {
+                0 => bytes[at] = b"\"{}[],:-e9\\u\0\xff\r\n "[self.throw(17)],
+                1 => drop(bytes.drain(at..end)),
+                _ => {
+                    let piece = bytes[at..end].to_vec();
+                    drop(bytes.splice(at..at, piece));
+                }
+            }
+        }
+        bytes
+    }
+}
+
+#[tokio::test]
+async fn no_body_is_a_fault_of_the_server() {
+    let server = Server::start(ScriptedEngine::saying("ok")).await;
+    let good = json!({
+        "model": "test",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+        "temperature": 0.5, "n": 2, "stop": ["a", "b"], "logit_bias": {"5": -1},
+        "stream_options": null, "metadata": {"k": "v"}, "seed": 7,
+    });
+    let good = good.to_string();
+    let mut dice = Dice(1);
+    let mut answered = 0;
+    for _ in 0..2000 {
+        let body = dice.mutate(good.as_bytes());
+        let response = post_bytes(&server, &body).await;
+        let shown = String::from_utf8_lossy(&body);
+        match response.status {
+            200 => answered += 1,
+            400 | 404 | 413 => {
+                let error = &response.json()["error"];
+                assert!(error["message"].is_string(), "{shown}: {}", response.body);
+                assert!(error["code"].is_string(), "{shown}: {}", response.body);
+            }
+            other => panic!("{other} for {shown}: {}", response.body),
+        }
+    }
+    assert!((1..1000).contains(&answered), "{answered} were still good");
+}
+
+#[tokio::test]
+async fn no_bytes_are_a_fault_of_the_server() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start(ScriptedEngine::saying("ok")).await;
+    let body = json!({"model": "base", "prompt": "x"}).to_string();
+    let good = format!(
+        "POST {TEXT} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
+         connection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let mut dice = Dice(2);
+    let mut answers = 0;
+    for _ in 0..2000 {
+        let bytes = dice.mutate(good.as_bytes());
+        let shown = String::from_utf8_lossy(&bytes);
+        let mut stream = tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        // A request that is not whole is given up with its client.
+        if answer.is_empty() {
+            continue;
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap();
+        answers += 1;
+        assert!(answer.starts_with("HTTP/1."), "{shown}: {answer}");
+        assert!(!status.starts_with('5'), "{shown}: {answer}");
+        if status.starts_with('4') {
+            assert!(answer.contains("{\"error\":{"), "{shown}: {answer}");
+        }
+    }
+    assert!(answers > 100, "{answers}");
+}
