@@ -94,14 +94,14 @@ fn apply_removed() {
     });
 }
 
-/// One request of 32 blocks, from its reservation to its end, among workers that have 8 requests
+/// One request of 32 blocks, from its reservation to its end, among workers that have 6 requests
 /// each; four of them have half of the prompt.
 fn request(workers: u64) {
     let block_size = BlockSize::new(16).expect("16 is a block size");
     let mut router = Router::new(RouterConfig::default(), block_size).expect("it is valid");
     for at in 0..workers {
         router.add_worker(worker(at), WorkerSpec::default());
-        for n in 0..8 {
+        for n in 0..6 {
             let chain = chain(1 + at * 8 + n);
             let request = Request {
                 target: Some(worker(at)),

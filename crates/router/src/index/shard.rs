@@ -11,6 +11,8 @@ use super::places::{Place, Places};
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     map: Map,
+    /// What the map takes.
+    map_bytes: usize,
     /// The owners of blocks that have several.
     lists: Vec<List>,
     /// What the lists' owners take.
@@ -69,6 +71,9 @@ impl Shard {
             Entry::Vacant(_) if map_growth > room => return Stored::Full,
             Entry::Vacant(entry) => {
                 entry.insert(Owners::One(owner));
+                if map_growth > 0 {
+                    self.map_bytes = self.map.allocation_size();
+                }
                 return Stored::New;
             }
             Entry::Occupied(entry) => entry,
@@ -167,10 +172,10 @@ impl Shard {
             shrink(owners);
             self.owners_bytes -= (before - owners.capacity()) * size_of::<Owner>();
             match owners[..] {
-                [] => self.map.remove(&hash),
-                [only] => self.map.insert(hash, Owners::One(only)),
+                [] => drop(self.map.remove(&hash)),
+                [only] => self.set(hash, Owners::One(only)),
                 _ => continue,
-            };
+            }
             self.drop_list(number as u32);
         }
         self.map.retain(|_, owners| match owners {
@@ -182,16 +187,24 @@ impl Shard {
 
     /// The memory it takes beside itself.
     pub(super) fn bytes(&self) -> usize {
-        self.map.allocation_size() + self.lists.capacity() * size_of::<List>() + self.owners_bytes
+        self.map_bytes + self.lists.capacity() * size_of::<List>() + self.owners_bytes
     }
 
     fn drop_list(&mut self, number: u32) {
         let list = self.lists.swap_remove(number as usize);
         self.owners_bytes -= list.owners.capacity() * size_of::<Owner>();
         if let Some(moved) = self.lists.get(number as usize) {
-            self.map.insert(moved.hash, Owners::Many(number));
+            self.set(moved.hash, Owners::Many(number));
         }
         shrink(&mut self.lists);
+    }
+
+    /// Says anew who has a block that has owners. (Inserting could take memory for one more.)
+    fn set(&mut self, hash: RoutingHash, owners: Owners) {
+        *self
+            .map
+            .get_mut(&hash)
+            .expect("a list's block has an entry") = owners;
     }
 
     /// How many bytes the next new entry takes: none, or what the map takes now, as it doubles.
@@ -200,7 +213,7 @@ impl Shard {
         // Deleted entries take room until the map is made anew; at under half of what it can
         // hold, that is done in place.
         let has_room = has_room || self.map.len() < self.map_holds() / 2;
-        match self.map.allocation_size() {
+        match self.map_bytes {
             _ if has_room => 0,
             0 => LEAST_MAP_BYTES,
             bytes => bytes,
@@ -209,15 +222,17 @@ impl Shard {
 
     /// How many entries the map's memory can hold.
     fn map_holds(&self) -> usize {
-        self.map.allocation_size() / ENTRY_BYTES / 8 * 7
+        self.map_bytes / ENTRY_BYTES / 8 * 7
     }
 
     fn shrink_map(&mut self) {
         let len = self.map.len();
         if len == 0 {
             self.map = Map::default();
+            self.map_bytes = 0;
         } else if len < self.map_holds() / 4 {
             self.map.shrink_to(len * 2);
+            self.map_bytes = self.map.allocation_size();
         }
     }
 }
@@ -258,5 +273,57 @@ fn more<T>(list: &Vec<T>) -> usize {
 fn shrink<T>(list: &mut Vec<T>) {
     if list.len() < list.capacity() / 4 {
         list.shrink_to(list.len() * 2);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use forebay_tokens::{Tier, WorkerId};
+
+    use super::*;
+
+    /// What the shard takes, asked of what takes it.
+    fn counted_bytes(shard: &Shard) -> usize {
+        let owners = shard.lists.iter().map(|list| list.owners.capacity());
+        shard.map.allocation_size()
+            + shard.lists.capacity() * size_of::<List>()
+            + owners.sum::<usize>() * size_of::<Owner>()
+    }
+
+    #[test]
+    fn bytes_are_counted_and_kept_within_their_room() {
+        let mut places = Places::default();
+        let open = |places: &mut Places, n: u64| places.open(WorkerId(n).into(), Tier::G1);
+        let owners: Vec<Place> = (0..6).map(|n| open(&mut places, n)).collect();
+        let mut shard = Shard::default();
+        let mut random = 1_u64;
+        let (mut full, mut most) = (0, 0);
+        for round in 0..40_u64 {
+            // More is stored than removed, then the other way round, again and again.
+            let max_bytes = 4_000 + 1_500 * (round % 7) as usize;
+            for _ in 0..2_000 {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+                let hash = RoutingHash(random >> 33 & 511);
+                let place = owners[(random >> 45) as usize % owners.len()];
+                if (random >> 50) % 10 < (round % 4) * 3 {
+                    let room = max_bytes.saturating_sub(shard.bytes());
+                    let before = shard.bytes();
+                    let stored = shard.store(hash, place, room);
+                    full += usize::from(stored == Stored::Full);
+                    assert!(shard.bytes() <= before + room);
+                } else {
+                    shard.remove(hash, place);
+                }
+                assert_eq!(shard.bytes(), counted_bytes(&shard));
+                most = most.max(shard.bytes());
+            }
+            if round % 10 == 9 {
+                places.retire(WorkerId(round / 10).into(), Tier::G1);
+                shard.sweep(&places);
+                assert_eq!(shard.bytes(), counted_bytes(&shard));
+            }
+        }
+        assert!(full > 100 && most > 10_000, "{full} {most}");
     }
 }

@@ -77,6 +77,9 @@ pub(crate) struct Pricing<'a> {
 impl Pricing<'_> {
     /// Prompt tokens to compute, after credits; the last one always is.
     pub(crate) fn uncached_tokens(&self, overlap: Overlap) -> u64 {
+        if overlap.blocks() == 0 {
+            return self.prompt_tokens;
+        }
         let cached = self.weights.credit(overlap) * self.block_size_tokens as f64;
         self.prompt_tokens.saturating_sub(cached as u64).max(1)
     }
