@@ -8,6 +8,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::event_log::EventLog;
 use crate::{GroupConfig, GroupSpec, GroupStats, NotEnoughBlocks, Retention};
 
+/// For how many blocks room is reserved from the start.
+const RESERVED_SLOTS: usize = 1 << 20;
+
 /// The blocks of one cache group and what each of them is at the moment. No lock, no guards: the
 /// pool has these.
 #[derive(Debug)]
@@ -75,7 +78,8 @@ impl Group {
             number,
             spec: config.spec,
             n_blocks: config.n_blocks as usize,
-            slots: Vec::new(),
+            // Address space; the system gives memory for it as it is written to.
+            slots: Vec::with_capacity((config.n_blocks as usize).min(RESERVED_SLOTS)),
             free: Vec::new(),
             evictable: BTreeSet::new(),
             by_content: FxHashMap::default(),
