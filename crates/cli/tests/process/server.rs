@@ -48,18 +48,30 @@ impl Server {
     /// `command` runs `forebay` with the arguments that it is given more.
     pub(crate) fn start_by(mut command: Command, settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        command
-            .arg("serve")
-            .arg(model(directory.path()))
-            .args([
-                "--port",
-                "0",
-                "--threads",
-                "1",
-                "--kv-cache-bytes",
-                "1000000",
-            ])
-            .args(["--set", "telemetry.log.filter=warn"]);
+        command.arg("serve").arg(model(directory.path())).args([
+            "--threads",
+            "1",
+            "--kv-cache-bytes",
+            "1000000",
+        ]);
+        Self::spawn(command, settings, directory)
+    }
+
+    /// Mockers under the name of the model, in its tokens.
+    pub(crate) fn start_mockers(count: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(FOREBAY);
+        command.arg("serve").arg(model(directory.path())).args([
+            "--engine",
+            "mocker",
+            "--workers",
+            &count.to_string(),
+        ]);
+        Self::spawn(command, &[], directory)
+    }
+
+    fn spawn(mut command: Command, settings: &[&str], directory: tempfile::TempDir) -> Self {
+        command.args(["--port", "0", "--set", "telemetry.log.filter=warn"]);
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -69,11 +81,8 @@ impl Server {
             .lines()
             .map_while(Result::ok)
             .find_map(|line| {
-                line.strip_prefix("address")?
-                    .trim()
-                    .strip_prefix("http://")?
-                    .parse()
-                    .ok()
+                let address = line.strip_prefix("address")?.trim();
+                address.strip_prefix("http://")?.parse().ok()
             })
             .expect("the banner has the address");
         Self {
@@ -131,6 +140,8 @@ impl Server {
         let names = [
             "forebay_frontend_requests_in_flight",
             "forebay_frontend_body_bytes",
+            "forebay_frontend_booked_",
+            "forebay_frontend_waiting",
             "forebay_engine_requests_running",
             "forebay_engine_requests_waiting",
             "forebay_engine_kv_active_blocks",
