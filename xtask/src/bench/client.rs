@@ -22,9 +22,6 @@ const PROMPT_WORDS: usize = 120;
 /// Tokens of an answer.
 const OUTPUT_TOKENS: &str = "64";
 
-/// Lag that is allowed to `forebay bench`: a fiftieth of an answer's time.
-const MAX_LAG_MS: &str = "10";
-
 /// How to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -129,6 +126,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let (ours, theirs) = (cell(&ours, in_ours)?, cell(&theirs, in_theirs)?);
             println!("| {name} | {ours} | {theirs} |");
         }
+        let lag = cell(&ours, "/generator/lag_ms/p99")?;
+        println!("| own lag p99, ms | {lag} | not told |");
     }
     Ok(())
 }
@@ -246,7 +245,7 @@ impl Clients {
                 OUTPUT_TOKENS,
             ])
             .args(["--requests", &self.requests, "--warmup", "16", "--quiet"])
-            .args(["--json", "forebay.json", "--max-lag-ms", MAX_LAG_MS])
+            .args(["--json", "forebay.json", "--allow-lag"])
             .args(load.forebay);
         process::stdout(&mut command)?;
         read(&report)
