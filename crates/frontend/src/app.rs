@@ -18,10 +18,19 @@ use crate::pool::PoolCollector;
 use crate::refusal::Refusal;
 use crate::{Process, request_id, routes};
 
+/// A body up to this many bytes is parsed, rendered and tokenized on the async thread, which takes
+/// less than 500 us...
+const SHORT_BODY_BYTES: usize = 16 << 10;
+
+/// ... and up to this many where a tokenizer is slow.
+const SHORT_BODY_BYTES_SLOW: usize = 1 << 10;
+
 /// What every request handler sees.
 pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) bodies: Bodies,
+    /// Up to how many bytes a body is prepared on the async thread.
+    pub(crate) short_body_bytes: usize,
     pub(crate) models: ModelRegistry,
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
@@ -34,10 +43,15 @@ impl App {
     pub(crate) fn new(limits: Limits, models: ModelRegistry, process: Process) -> Self {
         let registry = process.metrics;
         registry.register_collector(PoolCollector::new(models.pools()));
+        let short_body_bytes = match models.served().all(|model| model.tokenizer().is_fast()) {
+            true => SHORT_BODY_BYTES,
+            false => SHORT_BODY_BYTES_SLOW,
+        };
         let names = models.served().map(ServedModel::name);
         Self {
             limits,
             bodies: Bodies::new(&limits, &registry),
+            short_body_bytes,
             metrics: Arc::new(Metrics::new(&registry, names)),
             waiting: Arc::new(Waiting::new(&limits, &registry)),
             models,

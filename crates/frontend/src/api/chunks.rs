@@ -1,5 +1,6 @@
-use std::io::Write;
+use std::fmt::Write;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use forebay_chat::Tokenizer;
 use forebay_protocols::Error;
 use forebay_protocols::openai::{ErrorEnvelope, Usage};
@@ -16,7 +17,7 @@ use crate::generation::Part;
 pub(crate) struct Chunks {
     envelope: Envelope,
     /// Up to the choices.
-    head: Vec<u8>,
+    head: Bytes,
     /// After the choices.
     tail: &'static [u8],
     /// By choice.
@@ -35,7 +36,7 @@ impl Chunks {
             Api::Chat => "chat.completion.chunk",
             Api::Completion => "text_completion",
         };
-        let mut head = b"data: {\"id\":".to_vec();
+        let mut head = BytesMut::from(&b"data: {\"id\":"[..]);
         json(&mut head, &envelope.id);
         head.extend_from_slice(b",\"object\":");
         json(&mut head, object);
@@ -45,7 +46,7 @@ impl Chunks {
         json(&mut head, &envelope.model);
         head.extend_from_slice(b",\"choices\":[");
         Self {
-            head,
+            head: head.freeze(),
             // Where the usage comes at the end, the events before have none by name.
             tail: match include_usage {
                 true => b"],\"usage\":null}\n\n",
@@ -62,7 +63,7 @@ impl Chunks {
     }
 
     /// Appends a part's events: the role before a chat choice's first, its text, its finish.
-    pub(crate) fn part(&mut self, out: &mut Vec<u8>, part: &Part, tokenizer: &Tokenizer) {
+    pub(crate) fn part(&mut self, out: &mut BytesMut, part: &Part, tokenizer: &Tokenizer) {
         let state = &mut self.states[part.choice as usize];
         let is_first = !std::mem::replace(&mut state.opened, true);
         if is_first && self.envelope.api == Api::Chat {
@@ -88,12 +89,12 @@ impl Chunks {
                 out.extend_from_slice(b",\"stop_reason\":");
                 json(out, &stop_reason);
             }
-            out.push(b'}');
+            out.put_u8(b'}');
             self.close(out);
         }
     }
 
-    fn text(&mut self, out: &mut Vec<u8>, part: &Part, tokenizer: &Tokenizer) {
+    fn text(&mut self, out: &mut BytesMut, part: &Part, tokenizer: &Tokenizer) {
         self.open(out, part.choice);
         match self.envelope.api {
             Api::Chat => {
@@ -122,7 +123,7 @@ impl Chunks {
     }
 
     /// Appends the event that has the usage, and no choices.
-    pub(crate) fn usage(&self, out: &mut Vec<u8>, usage: &Usage) {
+    pub(crate) fn usage(&self, out: &mut BytesMut, usage: &Usage) {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(b"],\"usage\":");
         json(out, usage);
@@ -130,27 +131,27 @@ impl Chunks {
     }
 
     /// Appends the end of a whole answer.
-    pub(crate) fn done(out: &mut Vec<u8>) {
+    pub(crate) fn done(out: &mut BytesMut) {
         out.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     /// Appends the end of an answer that failed: what failed, and no `[DONE]`.
-    pub(crate) fn error(out: &mut Vec<u8>, error: &Error) {
+    pub(crate) fn error(out: &mut BytesMut, error: &Error) {
         out.extend_from_slice(b"data: ");
         json(out, &ErrorEnvelope::from(error));
         out.extend_from_slice(b"\n\n");
     }
 
-    fn open(&self, out: &mut Vec<u8>, choice: u32) {
+    fn open(&self, out: &mut BytesMut, choice: u32) {
         out.extend_from_slice(&self.head);
         write!(out, "{{\"index\":{choice}").expect("writing to memory does not fail");
     }
 
-    fn close(&self, out: &mut Vec<u8>) {
+    fn close(&self, out: &mut BytesMut) {
         out.extend_from_slice(self.tail);
     }
 }
 
-fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(out, value).expect("the value serialises, and memory takes it");
+fn json<T: Serialize + ?Sized>(out: &mut BytesMut, value: &T) {
+    serde_json::to_writer(out.writer(), value).expect("the value serialises, and memory takes it");
 }

@@ -2,11 +2,11 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame};
 
 use super::{Chunks, Envelope};
-use crate::generation::Answering;
+use crate::generation::{Answering, Part};
 
 /// A streamed answer as the body of its response: each frame has all events that are ready
 /// together.
@@ -19,6 +19,10 @@ struct Answer {
     answering: Answering,
     chunks: Chunks,
     include_usage: bool,
+    /// Kept for their memory: the parts that come next...
+    parts: Vec<Part>,
+    /// ... and their events, which are cut off as frames.
+    out: BytesMut,
 }
 
 impl Events {
@@ -27,6 +31,8 @@ impl Events {
             answering,
             chunks: Chunks::new(envelope, include_usage),
             include_usage,
+            parts: Vec::new(),
+            out: BytesMut::new(),
         };
         Self {
             answer: Some(Box::new(answer)),
@@ -49,7 +55,7 @@ impl Body for Events {
         if !goes_on {
             self.answer = None;
         }
-        Poll::Ready(Some(Ok(Frame::data(events.into()))))
+        Poll::Ready(Some(Ok(Frame::data(events))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -59,28 +65,28 @@ impl Body for Events {
 
 impl Answer {
     /// The next events, all that are ready, and whether others follow.
-    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<u8>, bool)> {
-        let mut out = Vec::new();
-        let goes_on = match ready!(self.answering.poll_parts(cx)) {
-            Ok(Some(parts)) => {
-                out.reserve(parts.len() * self.chunks.usual_bytes());
-                for part in &parts {
-                    self.chunks.part(&mut out, part, self.answering.tokenizer());
+    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<(Bytes, bool)> {
+        let out = &mut self.out;
+        let goes_on = match ready!(self.answering.poll_parts(cx, &mut self.parts)) {
+            Ok(true) => {
+                out.reserve(self.parts.len() * self.chunks.usual_bytes());
+                for part in self.parts.drain(..) {
+                    self.chunks.part(out, &part, self.answering.tokenizer());
                 }
                 true
             }
-            Ok(None) => {
+            Ok(false) => {
                 if self.include_usage {
-                    self.chunks.usage(&mut out, &self.answering.usage());
+                    self.chunks.usage(out, &self.answering.usage());
                 }
-                Chunks::done(&mut out);
+                Chunks::done(out);
                 false
             }
             Err(error) => {
-                Chunks::error(&mut out, &error);
+                Chunks::error(out, &error);
                 false
             }
         };
-        Poll::Ready((out, goes_on))
+        Poll::Ready((out.split().freeze(), goes_on))
     }
 }

@@ -61,6 +61,8 @@ impl Connections {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
+            // An event is small: one piece costs less than a list of three.
+            .writev(false)
             .max_header_size(limits.head_bytes)
             .max_buf_size(HTTP_BUFFER_BYTES.max(limits.head_bytes));
         Self {

@@ -99,13 +99,15 @@ impl Answering {
             record: Some(record),
         };
         answering.carry_out();
+        let mut early = Vec::new();
         while answering.unaccepted > 0 || !answering.begun {
-            match poll_fn(|cx| answering.poll_advance(cx)).await {
-                Ok(Some(parts)) => answering.early.extend(parts),
-                Ok(None) => break,
+            match poll_fn(|cx| answering.poll_advance(cx, &mut early)).await {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(error) => return Err(answering.failed(error)),
             }
         }
+        answering.early = early;
         // Nothing is committed yet: what failed by now is the whole answer.
         match answering.request.outcome() {
             Some(Outcome::Failed(error)) => {
@@ -116,7 +118,8 @@ impl Answering {
         }
     }
 
-    /// The next parts: all that are ready together. `None` at the end.
+    /// Adds the next parts to `parts`: all that are ready together, at least one. Whether the answer
+    /// goes on; at its end nothing is added.
     ///
     /// # Errors
     ///
@@ -124,21 +127,20 @@ impl Answering {
     pub(crate) fn poll_parts(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Vec<Part>>, Error>> {
-        if !self.early.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.early))));
-        }
-        loop {
-            match ready!(self.poll_advance(cx)) {
-                Ok(Some(parts)) if parts.is_empty() => {}
-                Ok(Some(parts)) => return Poll::Ready(Ok(Some(parts))),
-                Ok(None) => {
+        parts: &mut Vec<Part>,
+    ) -> Poll<Result<bool, Error>> {
+        parts.append(&mut self.early);
+        while parts.is_empty() {
+            match ready!(self.poll_advance(cx, parts)) {
+                Ok(true) => {}
+                Ok(false) => {
                     self.end(Record::answered);
-                    return Poll::Ready(Ok(None));
+                    return Poll::Ready(Ok(false));
                 }
                 Err(error) => return Poll::Ready(Err(self.failed(error))),
             }
         }
+        Poll::Ready(Ok(true))
     }
 
     /// What it took so far.
@@ -150,32 +152,35 @@ impl Answering {
         &self.tokenizer
     }
 
-    /// Takes all events that are ready together, at least one. `None` if the request has ended
-    /// well.
-    fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Part>>, Error>> {
+    /// Takes the events that are ready together, at least one, and adds what came of them to
+    /// `parts`. Whether the request goes on; if not, it has ended well.
+    fn poll_advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &mut Vec<Part>,
+    ) -> Poll<Result<bool, Error>> {
         match self.request.outcome() {
             None => {}
             Some(Outcome::Failed(error)) => return Poll::Ready(Err(error.clone())),
-            Some(Outcome::Finished | Outcome::Cancelled) => return Poll::Ready(Ok(None)),
+            Some(Outcome::Finished | Outcome::Cancelled) => return Poll::Ready(Ok(false)),
         }
-        if let Poll::Ready(cause) = self.killed.as_mut().poll(cx) {
-            return Poll::Ready(Err(cancelled(cause)));
-        }
-        let mut parts = Vec::new();
         for taken in 0..MOST_EVENTS {
             match self.attempts.poll_event(cx) {
                 Poll::Ready(Some((attempt, event))) => {
                     parts.extend(self.take(attempt, event)?);
                     self.carry_out();
                 }
-                Poll::Pending if taken == 0 => return Poll::Pending,
                 Poll::Ready(None) if taken == 0 => {
                     return Poll::Ready(Err(Error::internal("no attempt, and no end")));
+                }
+                Poll::Pending if taken == 0 => {
+                    let cause = ready!(self.killed.as_mut().poll(cx));
+                    return Poll::Ready(Err(cancelled(cause)));
                 }
                 Poll::Pending | Poll::Ready(None) => break,
             }
         }
-        Poll::Ready(Ok(Some(parts)))
+        Poll::Ready(Ok(true))
     }
 
     fn take(&mut self, attempt: AttemptId, event: Event) -> Result<Option<Part>, Error> {

@@ -20,10 +20,6 @@ use crate::metrics::{Endpoint, Stage};
 use crate::record::Record;
 use crate::refusal::Refusal;
 
-/// A body up to this many bytes is parsed, rendered and tokenized on the async thread: that takes
-/// less than 500 us.
-const SHORT_BODY_BYTES: usize = 1024;
-
 /// Answers a conversation.
 ///
 /// With `stream`, the answer comes as server-sent events, each a `ChatCompletionChunk`, and ends
@@ -102,7 +98,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
 }
 
 async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result<Prepared, Error> {
-    let is_short = body.len() <= SHORT_BODY_BYTES;
+    let is_short = body.len() <= app.short_body_bytes;
     let work = {
         let app = app.clone();
         move || match api {
@@ -126,10 +122,11 @@ async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result
 
 async fn at_once(mut answering: Answering, envelope: Envelope) -> Response {
     let mut whole = Whole::new(envelope);
+    let mut parts = Vec::new();
     loop {
-        match poll_fn(|cx| answering.poll_parts(cx)).await {
-            Ok(Some(parts)) => parts.into_iter().for_each(|part| whole.part(part)),
-            Ok(None) => return whole.response(answering.usage(), answering.tokenizer()),
+        match poll_fn(|cx| answering.poll_parts(cx, &mut parts)).await {
+            Ok(true) => parts.drain(..).for_each(|part| whole.part(part)),
+            Ok(false) => return whole.response(answering.usage(), answering.tokenizer()),
             Err(error) => return Refusal::from(error).into_response(),
         }
     }
