@@ -123,6 +123,9 @@ fn by_percentile(records: &[RequestRecord]) -> Panel {
 
 fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
     let is_streamed = report.latency_ms.ttft.is_some();
+    let due = |record: &RequestRecord| record.scheduled_seconds.unwrap_or(record.sent_seconds);
+    // A short burst may have kept the server busy for long after it.
+    let seconds = records.iter().map(due).fold(0.0, f64::max);
     let count = buckets(records);
     let mut buckets: Vec<Vec<f64>> = vec![Vec::new(); count];
     for record in succeeded(records) {
@@ -131,10 +134,9 @@ fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
         } else {
             record.e2e_ms
         };
-        let at = record.scheduled_seconds.unwrap_or(record.sent_seconds);
-        buckets[bucket(at, report.duration_seconds, count)].extend(ms);
+        buckets[bucket(due(record), seconds, count)].extend(ms);
     }
-    let width = report.duration_seconds / count as f64;
+    let width = seconds / count as f64;
     let (mut median, mut p99) = (Vec::new(), Vec::new());
     for (index, values) in buckets.iter_mut().enumerate() {
         values.sort_by(f64::total_cmp);
@@ -148,13 +150,13 @@ fn over_time(report: &Report, records: &[RequestRecord]) -> Panel {
     }
     Panel {
         title: if is_streamed {
-            "time to the first token over the run, ms"
+            "time to the first token by when it was sent, ms"
         } else {
-            "time to the end of the answer over the run, ms"
+            "time to the end of the answer by when it was sent, ms"
         },
-        x_ticks: ticks(report.duration_seconds),
+        x_ticks: ticks(seconds),
         x_label: "seconds",
-        x_max: report.duration_seconds,
+        x_max: seconds,
         lines: vec![
             Line {
                 name: "p99",
@@ -331,6 +333,15 @@ impl Panel {
             for (index, &(px, py)) in line.points.iter().enumerate() {
                 let command = if index == 0 { 'M' } else { 'L' };
                 write!(path, "{command}{:.1} {:.1}", x(px), y(py)).expect(FITS);
+            }
+            if let [(px, py)] = line.points[..] {
+                // A path of one point would not be seen.
+                let (x, y, colour) = (x(px), y(py), line.colour);
+                writeln!(
+                    svg,
+                    r#"<circle cx="{x:.1}" cy="{y:.1}" r="2.5" fill="{colour}"/>"#
+                )
+                .expect(FITS);
             }
             let (colour, dash) = (line.colour, if line.dashed { "5 4" } else { "none" });
             writeln!(
