@@ -105,7 +105,7 @@ const ASCII: [Properties; 128] = {
 ///
 /// # Panics
 /// May panic if `at` is not where a character begins.
-#[inline]
+#[inline(always)]
 pub(super) fn properties_at(text: &str, at: usize) -> (Properties, usize) {
     match text.as_bytes().get(at) {
         None => (0, 0),
@@ -114,6 +114,7 @@ pub(super) fn properties_at(text: &str, at: usize) -> (Properties, usize) {
     }
 }
 
+#[inline(never)]
 fn beyond_ascii(text: &str, at: usize) -> (Properties, usize) {
     let character = text[at..].chars().next().expect("not at the end");
     (TABLE.of(character.into()), character.len_utf8())

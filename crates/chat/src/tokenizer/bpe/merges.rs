@@ -10,6 +10,9 @@ use rustc_hash::FxBuildHasher;
 /// token. Equal ranks are the same merge.
 type Merge = u64;
 
+/// A merge and where it was found: its rank above the place of its first token.
+type Candidate = u64;
+
 /// The merge of two neighbours that have none.
 const NONE: Merge = Merge::MAX;
 
@@ -50,7 +53,7 @@ pub(super) struct Scratch {
     /// The next and the previous of each token.
     next: Vec<u32>,
     previous: Vec<u32>,
-    queue: BinaryHeap<Reverse<(Merge, u32)>>,
+    queue: BinaryHeap<Reverse<Candidate>>,
 }
 
 /// A token and how many bytes of the word it has.
@@ -166,15 +169,16 @@ impl Merges {
         previous.clear();
         previous.extend((0..end).map(|at| at.saturating_sub(1)));
         queue.clear();
-        let merges_at = merges.iter().copied().zip(0..);
-        queue.extend(merges_at.filter(|&(merge, _)| merge != NONE).map(Reverse));
+        let found = merges.iter().zip(0..).filter(|&(&merge, _)| merge != NONE);
+        queue.extend(found.map(|(&merge, at)| candidate(merge, at)));
 
-        while let Some(Reverse((merge, at))) = queue.pop() {
+        while let Some(first) = queue.pop() {
+            let at = first.0 as u32;
             let here = at as usize;
-            if merges[here] != merge {
+            if candidate(merges[here], at) != first {
                 continue;
             }
-            tokens[here] = merge as TokenId;
+            tokens[here] = merges[here] as TokenId;
             let gone = next[here] as usize;
             merges[gone] = NONE;
             next[here] = next[gone];
@@ -184,14 +188,14 @@ impl Merges {
                 previous[after] = at;
                 merges[here] = self.of(tokens[here], tokens[after]);
                 if merges[here] != NONE {
-                    queue.push(Reverse((merges[here], at)));
+                    queue.push(candidate(merges[here], at));
                 }
             }
             if at > 0 {
                 let before = previous[here] as usize;
                 merges[before] = self.of(tokens[before], tokens[here]);
                 if merges[before] != NONE {
-                    queue.push(Reverse((merges[before], previous[here])));
+                    queue.push(candidate(merges[before], previous[here]));
                 }
             }
         }
@@ -205,6 +209,10 @@ impl Merges {
         }
         spans
     }
+}
+
+fn candidate(merge: Merge, at: u32) -> Reverse<Candidate> {
+    Reverse(merge >> 32 << 32 | u64::from(at))
 }
 
 /// How many of the tokens, at least one, are before the margin that begins at `limit`, and their
