@@ -28,8 +28,12 @@ pub(crate) const VOCABULARY_SIZE: u32 = WORDS.end + CONTROLS.len() as u32;
 /// `<|im_end|>`.
 pub(crate) const EOS: TokenId = VOCABULARY_SIZE - 1;
 
+/// Kinds of tokens in GGUF files.
+const ORDINARY: i32 = 1;
+const CONTROL: i32 = 3;
+
 /// How byte-level vocabularies write a space.
-const SPACE: char = '\u{120}';
+const SPACE: &str = "\u{120}";
 
 const CHAT_TEMPLATE: &str = "{% for message in messages %}\
 {{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}\
@@ -63,49 +67,28 @@ pub struct Vocabulary {
 /// them; `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`. Made in a few milliseconds, always the
 /// same.
 pub fn vocabulary() -> Vocabulary {
-    let spaced = |texts: &[String]| -> Vec<String> {
-        texts.iter().map(|text| format!("{SPACE}{text}")).collect()
-    };
     let clusters = ONSETS.iter().filter(|onset| onset.len() == 2);
-    let syllables = syllables();
-    let words = words(&syllables);
+    let (syllables, words) = (syllables(), words());
 
     let mut tokens: Vec<String> = Vec::with_capacity(VOCABULARY_SIZE as usize);
     tokens.extend((0..=u8::MAX).map(|byte| byte_level(byte).to_string()));
     tokens.extend(clusters.clone().map(|cluster| (*cluster).to_owned()));
     tokens.extend(syllables.iter().cloned());
-    tokens.extend(spaced(&syllables));
+    tokens.extend(joined(&[SPACE], "", &syllables));
     tokens.extend(words.iter().cloned());
-    tokens.extend(spaced(&words));
-    let mut token_types = vec![1; tokens.len()];
+    tokens.extend(joined(&[SPACE], "", &words));
+    let mut token_types = vec![ORDINARY; tokens.len()];
     tokens.extend(CONTROLS.map(str::to_owned));
-    token_types.resize(tokens.len(), 3);
+    token_types.resize(tokens.len(), CONTROL);
 
     // A consonant is followed by another only in a cluster, and a syllable ends with its vowel, so
     // each word comes together in one way. A space joins last: words first, then syllables alone.
     let mut merges: Vec<String> = Vec::with_capacity(tokens.len());
-    merges.extend(clusters.map(|cluster| {
-        let (first, second) = cluster.split_at(1);
-        format!("{first} {second}")
-    }));
-    let pairs = |left: Vec<&str>, right: &[&str]| -> Vec<String> {
-        let with = |left: &str| {
-            right
-                .iter()
-                .map(move |right| format!("{left} {right}"))
-                .collect::<Vec<_>>()
-        };
-        left.into_iter().flat_map(with).collect()
-    };
-    let parts: Vec<&str> = syllables.iter().map(String::as_str).collect();
-    merges.extend(pairs(ONSETS.to_vec(), &VOWELS));
-    merges.extend(pairs(parts.clone(), &parts));
-    merges.extend(
-        words
-            .iter()
-            .chain(&syllables)
-            .map(|text| format!("{SPACE} {text}")),
-    );
+    merges.extend(clusters.map(|cluster| [&cluster[..1], &cluster[1..]].join(" ")));
+    merges.extend(joined(&ONSETS, " ", &VOWELS));
+    merges.extend(joined(&syllables, " ", &syllables));
+    merges.extend(joined(&[SPACE], " ", &words));
+    merges.extend(joined(&[SPACE], " ", &syllables));
 
     Vocabulary {
         model: "gpt2",
@@ -121,21 +104,25 @@ pub fn vocabulary() -> Vocabulary {
 /// The words of [`vocabulary`]: written after a space, each is one token. 15,625 of them, all
 /// different, of four to six letters.
 pub fn one_token_words() -> impl Iterator<Item = String> {
-    words(&syllables()).into_iter()
+    words().into_iter()
 }
 
 fn syllables() -> Vec<String> {
-    let with = |onset: &'static str| VOWELS.iter().map(move |vowel| format!("{onset}{vowel}"));
-    ONSETS.iter().copied().flat_map(with).collect()
+    joined(&ONSETS, "", &VOWELS)
 }
 
-fn words(syllables: &[String]) -> Vec<String> {
-    let with = |first| {
-        syllables
-            .iter()
-            .map(move |second| format!("{first}{second}"))
+fn words() -> Vec<String> {
+    let syllables = syllables();
+    joined(&syllables, "", &syllables)
+}
+
+/// Each of `left` with each of `right`, and `between` between them.
+fn joined(left: &[impl AsRef<str>], between: &str, right: &[impl AsRef<str>]) -> Vec<String> {
+    let with = |left| {
+        let join = move |right: &_| [AsRef::as_ref(left), between, AsRef::as_ref(right)].concat();
+        right.iter().map(join)
     };
-    syllables.iter().flat_map(with).collect()
+    left.iter().flat_map(with).collect()
 }
 
 /// How GPT-2's alphabet writes a byte: as it is if it is visible, else as one of the characters
@@ -169,7 +156,7 @@ mod tests {
     #[test]
     fn bytes_are_written_as_gpt_2_writes_them() {
         assert_eq!(byte_level(b'a'), 'a');
-        assert_eq!(byte_level(b' '), SPACE);
+        assert_eq!(byte_level(b' ').to_string(), SPACE);
         assert_eq!(byte_level(b'\n'), '\u{10a}');
         assert_eq!(byte_level(0xad), '\u{143}');
     }
