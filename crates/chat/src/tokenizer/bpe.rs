@@ -128,8 +128,8 @@ impl ByteLevelBpe {
 
     /// The fewest tokens that a text can have, by its length.
     pub(super) fn fewest_tokens(&self, text: &str) -> usize {
-        /// How many bytes of a text at most become one by composing.
-        const COMPOSED: usize = 3;
+        /// More bytes than ever become one by composing: the most are 7 that become 2.
+        const COMPOSED: usize = 4;
         let bytes = match self.compose && !text.is_ascii() {
             true => text.len().div_ceil(COMPOSED),
             false => text.len(),

@@ -1,5 +1,7 @@
 //! The same tokens as Hugging Face's `tokenizers`, for vocabularies that no one would train.
 
+use serde_json::json;
+
 use super::*;
 
 const PRE: [&str; 4] = ["gpt-2", "smollm", "llama-bpe", "qwen2"];
@@ -97,34 +99,40 @@ fn a_byte_without_any_token_is_left_to_the_library() {
 }
 
 #[test]
-fn composing_makes_a_text_at_most_three_times_shorter() {
+fn a_text_that_composing_shortens_is_not_refused() {
     let compose = vocabulary("qwen2", &[]);
     let tokenizer = Tokenizer::from_gguf(compose).unwrap();
     for character in '\0'..=char::MAX {
         let text = character.to_string();
         let tokens = tokenizer.encode(&text, false).unwrap().len();
-        assert!(text.len() <= 3 * tokens, "{character:?}");
+        tokenizer.encode_within(&text, false, tokens).unwrap();
     }
     for text in [
         "\u{1112}\u{1161}\u{11ab}",
         "\u{3b1}\u{313}\u{300}\u{345}",
-        "\u{3b9}\u{308}\u{301}",
+        "\u{1fbe}\u{308}\u{301}",
     ] {
         let tokens = tokenizer.encode(text, false).unwrap().len();
         tokenizer.encode_within(text, false, tokens).unwrap();
     }
 }
 
-fn json(pre: &str) -> serde_json::Value {
-    let byte_level = |use_regex: bool| serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+fn tokenizer_json(pre: &str) -> serde_json::Value {
+    let byte_level = |use_regex: bool| {
+        json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": use_regex,
+        })
+    };
     let split = |regex: &str| {
-        let pattern = serde_json::json!({"Regex": regex});
-        serde_json::json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+        json!({
+            "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false,
+        })
     };
     let steps = match pre {
         "gpt-2" => vec![byte_level(true)],
         "smollm" => vec![
-            serde_json::json!({"type": "Digits", "individual_digits": true}),
+            json!({"type": "Digits", "individual_digits": true}),
             byte_level(true),
         ],
         "llama-bpe" => vec![split(bpe::WordRule::LLAMA_3), byte_level(false)],
@@ -132,7 +140,7 @@ fn json(pre: &str) -> serde_json::Value {
     };
     let pre_tokenizer = match <[_; 1]>::try_from(steps) {
         Ok([step]) => step,
-        Err(steps) => serde_json::json!({"type": "Sequence", "pretokenizers": steps}),
+        Err(steps) => json!({"type": "Sequence", "pretokenizers": steps}),
     };
     let vocab: serde_json::Map<_, _> = (0..=u8::MAX)
         .map(|byte| (byte_level::char_of(byte).to_string(), byte.into()))
@@ -142,12 +150,12 @@ fn json(pre: &str) -> serde_json::Value {
         ])
         .collect();
     let added = |id: u32, content: &str| {
-        serde_json::json!({
+        json!({
             "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true,
         })
     };
-    serde_json::json!({
+    json!({
         "version": "1.0",
         "added_tokens": [added(257, "<s>"), added(258, "</s>")],
         "pre_tokenizer": pre_tokenizer,
@@ -158,7 +166,7 @@ fn json(pre: &str) -> serde_json::Value {
 
 /// Sets a value and says whether the tokenizer is ours; its tokens are the library's anyway.
 fn with(pre: &str, pointer: &str, value: serde_json::Value) -> bool {
-    let mut json = json(pre);
+    let mut json = tokenizer_json(pre);
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     json.pointer_mut(parent).unwrap()[key] = value;
     let json = json.to_string();
@@ -178,7 +186,6 @@ fn with(pre: &str, pointer: &str, value: serde_json::Value) -> bool {
 
 #[test]
 fn definitions_that_are_ours() {
-    use serde_json::json;
     for pre in PRE {
         assert!(with(pre, "/version", json!("1.0")), "{pre}");
         assert!(with(pre, "/normalizer", json!({"type": "NFC"})), "{pre}");
@@ -212,7 +219,6 @@ fn definitions_that_are_ours() {
 
 #[test]
 fn definitions_that_are_left_to_the_library() {
-    use serde_json::json;
     for (pointer, value) in [
         ("/normalizer", json!({"type": "NFKC"})),
         ("/normalizer", json!({"type": "Lowercase"})),
