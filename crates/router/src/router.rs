@@ -127,7 +127,7 @@ impl<I: PrefixIndex> Router<I> {
         is_known
     }
 
-    /// Forgets what a worker's events told: they are about to be told from the beginning.
+    /// Forgets what a worker's events told: its state is about to be told from the beginning.
     pub fn forget_blocks(&mut self, at: WorkerRank) {
         self.index.remove(at);
     }
@@ -196,7 +196,7 @@ impl<I: PrefixIndex> Selector for Router<I> {
     ) -> Result<Decision, Error> {
         self.book.end(booking);
         let decision = self.select(request, random)?;
-        if decision.mode == Mode::RoundRobin {
+        if decision.mode == Mode::RoundRobin && request.target.is_none() {
             self.last = Some(decision.at);
         }
         let booked = Booking {

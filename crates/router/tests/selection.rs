@@ -89,8 +89,14 @@ fn round_robin_takes_turns_while_workers_come_and_go() {
     router.drain_worker(worker(0));
     assert_eq!([(); 3].map(|()| next(&mut router)), [1, 2, 1]);
 
-    // Looking takes no turn.
-    let request = Request::new(&[], 1);
+    // A request that names its worker takes no turn, and neither does looking.
+    let request = Request {
+        target: Some(worker(2)),
+        ..request_of(&[])
+    };
+    let at = router.reserve(&request, booking(0), Duration::ZERO, 0);
+    assert_eq!(at.unwrap().at, worker(2));
+    let request = request_of(&[]);
     assert_eq!(router.select(&request, 0).unwrap().at, worker(2));
     assert_eq!(router.select(&request, 1).unwrap().at, worker(2));
 }

@@ -113,7 +113,7 @@ impl Pricing<'_> {
             ..Iteration::default()
         };
         // Over its output the request's own context is on average half of that longer.
-        let context_tokens = self.prompt_tokens + self.expected_output_tokens / 2;
+        let context_tokens = (self.prompt_tokens).saturating_add(self.expected_output_tokens / 2);
         let step = decodes + Iteration::decode(1, context_tokens);
 
         let (others, output) = (load.requests as f64, self.expected_output_tokens as f64);

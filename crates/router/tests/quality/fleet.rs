@@ -76,10 +76,8 @@ impl Fleet {
             let worker = match event {
                 Event::Arrived(id) => {
                     let arrival = &arrivals[id];
-                    let request = Request {
-                        expected_output_tokens: Some(arrival.output_tokens),
-                        ..Request::new(&arrival.chain, arrival.prompt_tokens)
-                    };
+                    // How long the answer will be, nobody knows.
+                    let request = Request::new(&arrival.chain, arrival.prompt_tokens);
                     let booking = BookingId::new(OwnerId(1), id as u64);
                     let decision = router.reserve(&request, booking, now, id as u64).unwrap();
                     outcome.expected_prefill_tokens += decision.prefill_tokens;
