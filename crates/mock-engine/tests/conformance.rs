@@ -1,4 +1,5 @@
-//! The contract of every engine: without engine time, with it, and behind planes.
+//! The contract of every engine: without engine time, with it, with blocks so small that a whole
+//! prompt can be cached, and behind planes.
 #![allow(clippy::unwrap_used)]
 
 use forebay_engine::remote::{RemoteEngine, behind_planes};
@@ -8,7 +9,14 @@ use forebay_runtime::Tasks;
 use forebay_tokens::ContentKey;
 
 fn engine(speed: f64, tasks: &Tasks) -> MockEngine {
+    with_blocks(64, speed, tasks)
+}
+
+fn with_blocks(block_size_tokens: u32, speed: f64, tasks: &Tasks) -> MockEngine {
     let config = MockerConfig {
+        block_size_tokens,
+        // The context fits, however small the blocks are.
+        kv_blocks: 131_072 / block_size_tokens,
         speed,
         ..MockerConfig::default()
     };
@@ -34,6 +42,12 @@ mod with_engine_time {
     use super::*;
 
     forebay_engine::conformance_tests!(engine(20.0, &tasks()));
+}
+
+mod with_small_blocks {
+    use super::*;
+
+    forebay_engine::conformance_tests!(with_blocks(4, 0.0, &tasks()));
 }
 
 mod behind_planes_without_engine_time {

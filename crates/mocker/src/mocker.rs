@@ -1,5 +1,6 @@
 mod choice;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use forebay_batch_scheduler::{
@@ -41,7 +42,7 @@ pub struct Mocker {
     limits: RequestLimits,
     content_key: ContentKey,
     timing: PerfModel,
-    answer_vocabulary: std::ops::Range<TokenId>,
+    answer_vocabulary: Range<TokenId>,
     answer_tokens: usize,
     choices: FxHashMap<SequenceId, Choice>,
     by_name: FxHashMap<(RequestId, u32), SequenceId>,
