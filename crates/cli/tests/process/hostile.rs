@@ -9,6 +9,7 @@ use crate::client::{connect, get, post, request, rest};
 use crate::server::Server;
 
 const TEXT: &str = "/v1/completions";
+const CHAT: &str = "/v1/chat/completions";
 const MIB: u64 = 1 << 20;
 
 fn completion(prompt: &str, more: &str) -> String {
@@ -96,13 +97,85 @@ fn what_is_too_long_costs_little() {
     let refused = cost(&server, "10 MB of brackets", 24 * MIB, || {
         post(server.address, TEXT, &deep)
     });
-    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert_eq!(refused.status, 413, "{}", refused.body);
     assert!(refused.body.len() < 500);
     assert_eq!(
         post(server.address, TEXT, &short).status,
         200,
         "it still works"
     );
+}
+
+/// Bodies within the limit that grow when they are read, or take long to refuse.
+#[test]
+fn what_is_made_to_swell_does_not() {
+    let server = Server::start(&[]);
+    let many = |value: &str, bytes: usize| {
+        let list = format!("{value},").repeat(bytes / (value.len() + 1));
+        format!("[{}]", list.trim_end_matches(','))
+    };
+    let most = 15 << 20;
+    let with = |field: &str| format!(r#"{{"model": "small", "prompt": "x", {field}}}"#);
+    let chat = |fields: String| format!(r#"{{"model": "small", {fields}}}"#);
+    let user = r#"{"role":"user","content":"x"}"#;
+    let part = r#"{"type":"text","text":"x"}"#;
+    let prompt = |prompt| format!(r#"{{"model": "small", "prompt": {prompt}}}"#);
+    let cases = [
+        ("prompts", TEXT, prompt(many(r#""a""#, most)), 413),
+        ("fewer prompts", TEXT, prompt(many(r#""a""#, 3 << 20)), 413),
+        ("token ids", TEXT, prompt(many("1", most)), 413),
+        ("fewer token ids", TEXT, prompt(many("1", 3 << 19)), 400),
+        (
+            "lists of one token",
+            TEXT,
+            prompt(many("[1]", 2 << 20)),
+            413,
+        ),
+        (
+            "stop texts",
+            TEXT,
+            with(&format!(r#""stop": {}"#, many(r#""a""#, 3 << 20))),
+            400,
+        ),
+        (
+            "a field's name",
+            TEXT,
+            with(&format!(r#""{}": 1"#, "z".repeat(most))),
+            400,
+        ),
+        (
+            "messages",
+            CHAT,
+            chat(format!(r#""messages": {}"#, many(user, 9 << 20))),
+            400,
+        ),
+        (
+            "parts of a message",
+            CHAT,
+            chat(format!(
+                r#""messages": [{{"role":"user","content":{}}}]"#,
+                many(part, 8 << 20)
+            )),
+            400,
+        ),
+        (
+            "a template's variables",
+            CHAT,
+            chat(format!(
+                r#""messages": [{user}], "chat_template_kwargs": {{"k": {}}}"#,
+                many("1", most)
+            )),
+            413,
+        ),
+    ];
+    for (what, path, body, status) in cases {
+        // Ten times the longest body.
+        let refused = cost(&server, what, 160 * MIB, || {
+            post(server.address, path, &body)
+        });
+        assert_eq!(refused.status, status, "{what}: {}", refused.body);
+        assert!(refused.body.len() < 500, "{what}");
+    }
 }
 
 /// One round of every kind of client that does not do as it should.

@@ -43,6 +43,9 @@ pub(crate) fn prepare_chat(
     let request: ChatCompletionRequest = openai::parse(body)?;
     let model = models.get(&request.model)?;
     let generation = request.generation()?;
+    if generation.choices as usize > limits.choices {
+        return Err(too_many_choices(limits.choices));
+    }
     let prompt = chat_prompt(&request, model)?;
     let asked_model = request.model;
     prepared(
@@ -66,6 +69,7 @@ pub(crate) fn prepare_completion(
     let request: CompletionRequest = openai::parse(body)?;
     let model = models.get(&request.model)?;
     let generation = request.generation()?;
+    check_choices(&request.prompt, &generation, limits)?;
     let prompts = completion_prompts(&request.prompt, model)?;
     let echo = match request.echo.unwrap_or(false) {
         true => echoed(request.prompt, model.tokenizer(), &generation)?,
@@ -88,6 +92,25 @@ pub(crate) fn prepare_completion(
     Ok(prepared)
 }
 
+/// Before a prompt is tokenized: there may be millions.
+fn check_choices(prompt: &Prompt, generation: &Generation, limits: &Limits) -> Result<(), Error> {
+    let prompts = match prompt {
+        Prompt::Text(_) | Prompt::Tokens(_) => 1,
+        Prompt::Texts(texts) => texts.len(),
+        Prompt::TokenLists(lists) => lists.len(),
+    };
+    let most = limits.choices;
+    match prompts.saturating_mul(generation.choices as usize) {
+        choices if choices <= most => Ok(()),
+        _ => Err(too_many_choices(most)),
+    }
+}
+
+fn too_many_choices(most: usize) -> Error {
+    let message = format!("this request has more than {most} choices over all its prompts");
+    Error::new(ErrorClass::TooLarge, "too_many_choices", message).with_param("n")
+}
+
 fn prepared(
     id: RequestId,
     model: &Arc<ServedModel>,
@@ -100,11 +123,6 @@ fn prepared(
     let context_length = model.pool().model().context_length;
     let mut plan = Plan::new(id, model.name(), prompts, context_length);
     plan.choices_per_prompt = generation.choices;
-    if plan.choices() as usize > limits.choices {
-        let most = limits.choices;
-        let message = format!("this request has more than {most} choices over all its prompts");
-        return Err(Error::new(ErrorClass::TooLarge, "too_many_choices", message).with_param("n"));
-    }
     check_biases(&generation.sampling, model.tokenizer())?;
     plan.sampling = generation.sampling;
     let defaults = model.sampling_defaults();

@@ -124,6 +124,16 @@ async fn values_of_another_type_or_out_of_range() {
         ),
         ("messages", content(json!(7)), "messages[0].content"),
         ("messages", content(json!([7])), "messages[0].content"),
+        (
+            "messages",
+            json!(vec![json!({"role": "user", "content": "x"}); 16_385]),
+            "messages",
+        ),
+        (
+            "messages",
+            content(json!(vec![json!({"type": "text", "text": "x"}); 16_385])),
+            "messages",
+        ),
         ("max_tokens", json!(0), "max_tokens"),
         ("max_tokens", json!(-1), "max_tokens"),
         ("max_tokens", json!(1.5), "max_tokens"),
@@ -166,7 +176,7 @@ async fn values_of_another_type_or_out_of_range() {
         ("no_such_field", json!(1), "no_such_field"),
     ];
     for (field, value, param) in cases {
-        let shown = value.to_string();
+        let shown: String = value.to_string().chars().take(100).collect();
         let response = post(server.address, CHAT, &chat(field, value)).await;
         assert_eq!(response.status, 400, "{field}: {shown}: {}", response.body);
         let error = &response.json()["error"];

@@ -31,6 +31,9 @@ generation_request! {
 }
 
 impl ChatCompletionRequest {
+    /// The most messages of a conversation, and the most parts of all its messages together.
+    pub const MAX_MESSAGES: usize = 16_384;
+
     /// What the request asks of generation, checked.
     ///
     /// # Errors
@@ -63,6 +66,12 @@ impl ChatCompletionRequest {
         if self.messages.is_empty() {
             return Err(Error::invalid("messages", "must have at least one message"));
         }
+        let parts = self.messages.iter().map(ChatMessage::parts);
+        if self.messages.len().max(parts.sum()) > Self::MAX_MESSAGES {
+            let most = Self::MAX_MESSAGES;
+            let message = format!("has more than {most} messages or parts of messages");
+            return Err(Error::invalid("messages", message));
+        }
         for (index, message) in self.messages.iter().enumerate() {
             message.check(index)?;
         }
@@ -86,6 +95,13 @@ pub struct ChatMessage {
 
 impl ChatMessage {
     const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+
+    fn parts(&self) -> usize {
+        match &self.content {
+            Some(MessageContent::Parts(parts)) => parts.len(),
+            Some(MessageContent::Text(_)) | None => 0,
+        }
+    }
 
     fn check(&self, index: usize) -> Result<(), Error> {
         if !Self::ROLES.contains(&&*self.role) {

@@ -65,14 +65,17 @@ pub(super) fn refuse(extra: &Map<String, Value>, known: &[&str]) -> Result<(), E
     Ok(())
 }
 
+/// The longest name that is compared with others and shown whole, in characters.
+const NAME_CHARS: usize = 64;
+
 fn unknown(name: &str, known: &[&str]) -> Error {
+    // A name from outside may have any length, and the distance of two takes their product.
+    let shown: String = name.chars().take(NAME_CHARS).collect();
     let fields = UNIMPLEMENTED.iter().map(|(field, _)| field).chain(known);
     let nearest = fields
-        .map(|field| (strsim::damerau_levenshtein(field, name), field))
+        .map(|field| (strsim::damerau_levenshtein(field, &shown), field))
         .min()
         .filter(|(distance, _)| *distance <= 2);
-    // A name from outside is shown, but not at any length.
-    let shown: String = name.chars().take(64).collect();
     let message = match nearest {
         Some((_, field)) => format!("{shown}: unknown field; did you mean {field}?"),
         None => format!("{shown}: unknown field"),

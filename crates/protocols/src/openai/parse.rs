@@ -3,14 +3,25 @@ use serde_json::error::Category;
 
 use crate::{Error, ErrorClass};
 
+/// The most values of a request body: elements of arrays and fields of objects at every level.
+///
+/// A value takes two bytes at least, and up to fifty times that once it is read: this bounds the
+/// memory that a body within its own limit can take.
+pub const MAX_BODY_VALUES: usize = 1 << 20;
+
 /// Reads a request body.
 ///
 /// # Errors
 ///
+/// [`ErrorClass::TooLarge`], `too_many_values`, if it has more than [`MAX_BODY_VALUES`].
 /// [`ErrorClass::InvalidRequest`]: `invalid_json` if the body is not JSON (nesting beyond 128
 /// levels and invalid UTF-8 included), `missing_parameter` or `invalid_value` with the field's path
 /// in `param` if it is not this type.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    if has_more_values(body, MAX_BODY_VALUES) {
+        let message = format!("the body has more than {MAX_BODY_VALUES} values");
+        return Err(Error::new(ErrorClass::TooLarge, "too_many_values", message));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -18,6 +29,38 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     })?;
     json.end().map_err(|error| refusal(".", &error))?;
     Ok(value)
+}
+
+/// Counts values by what comes before each: a comma, or the beginning of an array or object, whose
+/// own end makes an empty one count as two.
+fn has_more_values(body: &[u8], most: usize) -> bool {
+    let mut values = 0;
+    let mut rest = body;
+    // A value and what parts it from the next take two bytes: short bodies need no look.
+    while values <= most && values + rest.len() / 2 > most {
+        match rest[0] {
+            b'"' => {
+                rest = after_string(&rest[1..]);
+                continue;
+            }
+            b',' | b'[' | b'{' => values += 1,
+            _ => {}
+        }
+        rest = &rest[1..];
+    }
+    values > most
+}
+
+/// What follows a string of which `rest` is the inside.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    loop {
+        match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+            None => return &[],
+            Some(at) if rest[at] == b'"' => return &rest[at + 1..],
+            // With what it escapes.
+            Some(at) => rest = rest.get(at + 2..).unwrap_or_default(),
+        }
+    }
 }
 
 fn refusal(path: &str, error: &serde_json::Error) -> Error {
@@ -97,6 +140,36 @@ mod tests {
             assert_eq!(error.param.as_deref(), Some(param), "{body}: {error}");
             assert_eq!(error.class, ErrorClass::InvalidRequest);
         }
+    }
+
+    #[test]
+    fn values_are_counted_and_texts_are_not() {
+        let cases = [
+            ("7", 0),
+            ("[1,2,3]", 3),
+            (r#"{"a":1,"b":[2,3]}"#, 4),
+            (r#"[",,,[[[{{{", "\",,,\\", 1]"#, 3),
+            (r#"["\\",1,1]"#, 3),
+            (r#"["unended, , ,"#, 1),
+            (r#"["unended\"#, 1),
+            ("[[],[]]", 4),
+            (",,,,,,,,", 8),
+        ];
+        for (body, values) in cases {
+            let padded = format!("{body}{}", " ".repeat(20));
+            assert!(!has_more_values(padded.as_bytes(), values), "{body}");
+            let fewer = values.checked_sub(1);
+            let has_more = |most| has_more_values(padded.as_bytes(), most);
+            assert!(fewer.is_none_or(has_more), "{body}");
+        }
+        let many = format!(r#"{{"model":"m","prompt":[{}1]}}"#, "1,".repeat(MAX_BODY_VALUES));
+        let error = parse::<CompletionRequest>(many.as_bytes()).unwrap_err();
+        assert_eq!(error.reason, "too_many_values");
+        let texts = format!(
+            r#"{{"model":"m","prompt":"{}"}}"#,
+            ",".repeat(4 * MAX_BODY_VALUES)
+        );
+        assert!(parse::<CompletionRequest>(texts.as_bytes()).is_ok());
     }
 
     #[test]
