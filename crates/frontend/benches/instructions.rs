@@ -20,15 +20,19 @@ use futures::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 
 const TOKENS: u32 = 512;
 
 /// Answers with letters, one a turn of the runtime, as an engine's steps would bring them.
-struct Letters(EngineInfo);
+struct Letters {
+    info: EngineInfo,
+    tasks: Tasks,
+}
 
 impl Letters {
-    fn new() -> Self {
-        Self(EngineInfo {
+    fn new(tasks: Tasks) -> Self {
+        let info = EngineInfo {
             model: "letters".into(),
             capabilities: Capabilities::GENERATE,
             context_length: 4096,
@@ -37,33 +41,42 @@ impl Letters {
             kv_blocks: 0,
             eos_token_ids: vec![],
             data_parallel_ranks: 1,
-        })
+        };
+        Self { info, tasks }
     }
 }
 
 impl Engine for Letters {
     fn info(&self) -> &EngineInfo {
-        &self.0
+        &self.info
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
         let prompt_tokens = request.prompt_token_ids.len() as u32;
-        let outputs = stream::unfold(0, move |n| async move {
-            tokio::task::yield_now().await;
-            let output = GenerateOutput {
-                prompt: (n == 0).then_some(PromptUsage {
-                    prompt_tokens,
-                    cached_tokens: 0,
-                }),
-                token_ids: vec![u32::from(b'a') + n % 26],
-                finish_reason: if n + 1 == TOKENS {
-                    FinishReason::Length.into()
-                } else {
-                    FinishReason::Unspecified.into()
-                },
-                ..GenerateOutput::default()
-            };
-            (n < TOKENS).then_some((Ok(output), n + 1))
+        let (steps, outputs) = mpsc::channel(1);
+        self.tasks.spawn(TaskKind::Request, "letters", async move {
+            for n in 0..TOKENS {
+                let output = GenerateOutput {
+                    prompt: (n == 0).then_some(PromptUsage {
+                        prompt_tokens,
+                        cached_tokens: 0,
+                    }),
+                    token_ids: vec![u32::from(b'a') + n % 26],
+                    finish_reason: if n + 1 == TOKENS {
+                        FinishReason::Length.into()
+                    } else {
+                        FinishReason::Unspecified.into()
+                    },
+                    ..GenerateOutput::default()
+                };
+                // Nobody wants the rest of an answer that is dropped.
+                let _ = steps.send(Ok(output)).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        let outputs = stream::unfold(outputs, |mut outputs| async {
+            let output = outputs.recv().await?;
+            Some((output, outputs))
         });
         Box::pin(async move { Ok(outputs.boxed()) })
     }
@@ -77,8 +90,6 @@ impl Engine for Letters {
 
 /// A server that runs while `runtime` is driven.
 async fn serve() -> Result<SocketAddr, Box<dyn std::error::Error>> {
-    let model = ServedModel::new("letters", Tokenizer::bytes(), Arc::new(Letters::new()))
-        .with_template(ChatTemplate::chatml());
     let metrics = Registry::new();
     let process = Process {
         tasks: Tasks::new(&metrics),
@@ -86,6 +97,9 @@ async fn serve() -> Result<SocketAddr, Box<dyn std::error::Error>> {
         metrics,
     };
     let tasks = process.tasks.clone();
+    let engine = Arc::new(Letters::new(tasks.clone()));
+    let model = ServedModel::new("letters", Tokenizer::bytes(), engine)
+        .with_template(ChatTemplate::chatml());
     let config = FrontendConfig {
         port: 0,
         ..FrontendConfig::default()

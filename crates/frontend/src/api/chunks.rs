@@ -1,6 +1,4 @@
-use std::fmt::Write;
-
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use forebay_chat::Tokenizer;
 use forebay_protocols::Error;
 use forebay_protocols::openai::{ErrorEnvelope, Usage};
@@ -17,15 +15,16 @@ use crate::generation::Part;
 pub(crate) struct Chunks {
     envelope: Envelope,
     /// Up to the choices.
-    head: Bytes,
+    head: Vec<u8>,
     /// After the choices.
     tail: &'static [u8],
     /// By choice.
     states: Vec<State>,
 }
 
-#[derive(Clone, Copy, Default)]
 struct State {
+    /// Of an event with this choice: up to what came of it.
+    head: Vec<u8>,
     opened: bool,
     offset: TextOffset,
 }
@@ -36,7 +35,7 @@ impl Chunks {
             Api::Chat => "chat.completion.chunk",
             Api::Completion => "text_completion",
         };
-        let mut head = BytesMut::from(&b"data: {\"id\":"[..]);
+        let mut head = b"data: {\"id\":".to_vec();
         json(&mut head, &envelope.id);
         head.extend_from_slice(b",\"object\":");
         json(&mut head, object);
@@ -46,13 +45,19 @@ impl Chunks {
         json(&mut head, &envelope.model);
         head.extend_from_slice(b",\"choices\":[");
         Self {
-            head: head.freeze(),
+            states: (0..envelope.choices)
+                .map(|choice| State {
+                    head: [&*head, format!("{{\"index\":{choice}").as_bytes()].concat(),
+                    opened: false,
+                    offset: TextOffset::default(),
+                })
+                .collect(),
+            head,
             // Where the usage comes at the end, the events before have none by name.
             tail: match include_usage {
                 true => b"],\"usage\":null}\n\n",
                 false => b"]}\n\n",
             },
-            states: vec![State::default(); envelope.choices],
             envelope,
         }
     }
@@ -143,8 +148,7 @@ impl Chunks {
     }
 
     fn open(&self, out: &mut BytesMut, choice: u32) {
-        out.extend_from_slice(&self.head);
-        write!(out, "{{\"index\":{choice}").expect("writing to memory does not fail");
+        out.extend_from_slice(&self.states[choice as usize].head);
     }
 
     fn close(&self, out: &mut BytesMut) {
@@ -152,6 +156,6 @@ impl Chunks {
     }
 }
 
-fn json<T: Serialize + ?Sized>(out: &mut BytesMut, value: &T) {
+fn json<T: Serialize + ?Sized>(out: &mut impl BufMut, value: &T) {
     serde_json::to_writer(out.writer(), value).expect("the value serialises, and memory takes it");
 }
