@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Response, get, parse, post, read_until};
 use crate::engine::ScriptedEngine;
-use crate::server::Server;
+use crate::server::{Server, until};
 
 const LIVE: &str = "GET /live HTTP/1.1\r\nhost: test\r\n\r\n";
 
@@ -29,12 +29,6 @@ async fn rest(stream: &mut TcpStream) -> Response {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     parse(&bytes)
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::task::yield_now().await;
-    }
 }
 
 fn ended(server: &Server, end: &str, count: usize) -> bool {

@@ -17,13 +17,7 @@ use tokio::sync::watch;
 
 use crate::client::open_post;
 use crate::engine::{ScriptedEngine, opening, output};
-use crate::server::Server;
-
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::task::yield_now().await;
-    }
-}
+use crate::server::{Server, until};
 
 /// How a client leaves.
 #[derive(Clone, Copy)]

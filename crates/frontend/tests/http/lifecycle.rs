@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::client::{get, open_post, parse, post, read_until};
 use crate::engine::{ScriptedEngine, Turn, opening, output, say};
-use crate::server::Server;
+use crate::server::{Server, until};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -26,12 +26,6 @@ fn stalling(gate: Arc<Semaphore>) -> Arc<ScriptedEngine> {
         turns.insert(2, Turn::Wait(gate.clone()));
         Ok(turns)
     })
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::task::yield_now().await;
-    }
 }
 
 fn disconnects(server: &Server, count: u32) -> bool {
@@ -115,7 +109,7 @@ async fn connections_have_a_limit() {
     let server = Server::with_config(engine.clone(), config).await;
     let mut first = open_post(server.address, CHAT, &chat(false)).await;
     engine.until_live(2).await;
-    // The second waits in the system's queue.
+    // The second waits.
     let mut second = open_post(server.address, CHAT, &chat(false)).await;
     assert_eq!(engine.requests().len(), 2);
     assert_eq!(server.connections(), 1);

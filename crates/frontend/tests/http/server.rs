@@ -11,6 +11,13 @@ use forebay_frontend::{
 use forebay_observability::Registry;
 use forebay_runtime::{Health, TaskKind, Tasks};
 
+/// Waits for what other tasks bring about.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,

@@ -162,7 +162,10 @@ mod tests {
             let has_more = |most| has_more_values(padded.as_bytes(), most);
             assert!(fewer.is_none_or(has_more), "{body}");
         }
-        let many = format!(r#"{{"model":"m","prompt":[{}1]}}"#, "1,".repeat(MAX_BODY_VALUES));
+        let many = format!(
+            r#"{{"model":"m","prompt":[{}1]}}"#,
+            "1,".repeat(MAX_BODY_VALUES)
+        );
         let error = parse::<CompletionRequest>(many.as_bytes()).unwrap_err();
         assert_eq!(error.reason, "too_many_values");
         let texts = format!(
