@@ -74,7 +74,7 @@ impl Record {
         }
     }
 
-    /// A worker failed it, and another one is asked.
+    /// A worker failed it, and another one is asked or waited for.
     pub(crate) fn retried(&self, at: Option<Place>, failure: &Error) {
         self.of_model.retries.inc();
         let _entered = self.span.enter();

@@ -261,16 +261,14 @@ impl Answering {
     }
 
     fn dispatch(&mut self, id: AttemptId, request: GenerateRequest) {
-        if let Some(failure) = self.request.failure(id.choice)
-            && let Some(record) = &self.record
-        {
-            let at = self.placing.failed(id.choice);
-            record.retried(at, failure);
-        }
         let prompt = self.request.plan().prompt_of(id.choice);
         let failure = self.request.failure(id.choice);
+        let failed_at = self.placing.failed(id.choice);
         match self.placing.place(id, prompt, request, failure) {
             Ok(attempt) => {
+                if let (Some(failure), Some(record)) = (failure, &self.record) {
+                    record.retried(failed_at, failure);
+                }
                 self.unaccepted += 1;
                 self.attempts.push(attempt);
             }

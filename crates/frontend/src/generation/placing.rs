@@ -42,7 +42,7 @@ impl Placing {
         self.at[choice as usize] = Some(at);
     }
 
-    /// The attempt at a choice failed; gives the worker that had it.
+    /// The attempt at a choice failed, if there was one; gives the worker that had it.
     pub(super) fn failed(&mut self, choice: u32) -> Option<Place> {
         let at = self.at[choice as usize].take();
         self.failed[choice as usize].extend(at);

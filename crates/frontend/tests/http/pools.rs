@@ -160,6 +160,7 @@ async fn all_busy_is_told_at_once_with_the_soonest_time() {
     let response = complete(&server, "x").await;
     response.assert_error(503, "scripted", None);
     assert_eq!(response.header("retry-after"), Some("7"));
+    assert!(server.has_metric("forebay_frontend_retries_total{model=\"base\"} 0"));
 }
 
 #[tokio::test]
