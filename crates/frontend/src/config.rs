@@ -45,7 +45,8 @@ pub struct FrontendConfig {
     /// How many workers are tried for a choice, where they refuse it or fail in it; at least 1.
     /// Default 3.
     pub max_attempts: u32,
-    /// How a worker is chosen.
+    /// How a worker is chosen, for whoever makes a [`WorkerPool`](crate::WorkerPool) of these
+    /// settings.
     pub router: RouterConfig,
 }
 
