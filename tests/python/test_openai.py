@@ -12,20 +12,20 @@ import pytest
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-def start_server():
+def start_server(*flags):
     """A server on a free port: the process and its address, as its first lines tell."""
     command = [os.environ["FOREBAY_BIN"], "serve", os.environ["FOREBAY_TEST_MODEL"]]
-    flags = ["--served-model-name", "smollm2-135m", "--port", "0"]
-    process = subprocess.Popen(command + flags, stdout=subprocess.PIPE, text=True)
+    command += ["--served-model-name", "smollm2-135m", "--port", "0", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if address := re.search(r"http://127\.0\.0\.1:\d+", line):
             return process, address.group()
     raise AssertionError(f"the server ended with {process.wait()} before it listened")
 
 
-@pytest.fixture(scope="module")
-def client():
-    process, address = start_server()
+@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
+def client(request):
+    process, address = start_server("--workers", str(request.param))
     # No retries: an answer that is an error is to be seen, not tried again.
     yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
     process.send_signal(signal.SIGINT)
@@ -93,6 +93,16 @@ def test_completions(client):
     assert answer.usage.completion_tokens == 8
     texts = [chunk.choices[0].text for chunk in complete(client, max_tokens=8, stream=True)]
     assert "".join(texts) == answer.choices[0].text
+
+
+def test_echo(client):
+    alone = complete(client, max_tokens=8, seed=1).choices[0].text
+    fields = {"max_tokens": 8, "seed": 1, "echo": True, "user": "u"}
+    fields["extra_body"] = {"metadata": {"a": "b"}}
+    echoed = complete(client, **fields).choices[0].text
+    assert echoed.endswith(alone) and len(echoed) > len(alone)
+    texts = [chunk.choices[0].text for chunk in complete(client, stream=True, **fields)]
+    assert "".join(texts) == echoed
 
 
 def test_choices(client):
