@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -33,12 +34,25 @@ pub(crate) struct ServeConfig {
     pub(crate) sampling: SamplingDefaults,
     pub(crate) frontend: FrontendConfig,
     pub(crate) workers: WorkersConfig,
+    /// Threads that serve connections and carry tokens, at least 1; engines compute on their own.
+    /// Default: half of the cores. A token is carried in a few microseconds, so that to wake one
+    /// more thread for it costs more than it saves.
+    pub(crate) io_threads: Option<NonZeroUsize>,
     /// Native engines, all together: they share the threads and the KV memory evenly.
     pub(crate) engine: EngineConfig,
     /// Each mocker.
     pub(crate) mocker: MockerConfig,
     pub(crate) shutdown: ShutdownConfig,
     pub(crate) telemetry: TelemetryConfig,
+}
+
+impl ServeConfig {
+    /// [`Self::io_threads`] with its default.
+    pub(crate) fn io_threads(&self) -> usize {
+        let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
+        let half = || cores().div_ceil(2);
+        self.io_threads.map_or_else(half, NonZeroUsize::get)
+    }
 }
 
 /// The model of a native engine where none is named.

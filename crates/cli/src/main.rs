@@ -14,16 +14,12 @@ use std::io::Write as _;
 use anyhow::Result;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use crate::models::Interrupted;
 
 fn main() -> ! {
-    let cli = Cli::parse();
-    let result = runtime(&cli.command)
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run(cli)));
-    let code = match result {
+    let code = match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<Interrupted>() {
             Some(Interrupted(signal)) => signal.exit_code(),
@@ -33,23 +29,10 @@ fn main() -> ! {
             }
         },
     };
-    // Waits for no thread: what had to end has ended, and after a second signal nothing has to.
     std::process::exit(code.into())
 }
 
-/// One thread for each core, but no more than asked for where they would be in a measurement.
-fn runtime(command: &Command) -> std::io::Result<Runtime> {
-    let mut builder = match command {
-        Command::Bench(args) if args.threads() == 1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    if let Command::Bench(args) = command {
-        builder.worker_threads(args.threads());
-    }
-    builder.enable_all().build()
-}
-
-async fn run(cli: Cli) -> Result<u8> {
+fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Serve(args) => {
             let settings = config::load(&args)?;
@@ -57,13 +40,14 @@ async fn run(cli: Cli) -> Result<u8> {
                 print(&settings.print(config::is_secret))?;
                 return Ok(0);
             }
-            serve::run(settings.values, print).await
+            let config = settings.values;
+            drive(config.io_threads(), serve::run(config, print))
         }
-        Command::Bench(args) => bench::run(*args, print).await,
-        Command::Model(command) => {
+        Command::Bench(args) => drive(args.threads(), bench::run(*args, print)),
+        Command::Model(command) => drive(1, async {
             print(&models::run(command).await?)?;
             Ok(0)
-        }
+        }),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);
@@ -71,6 +55,19 @@ async fn run(cli: Cli) -> Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// Runs a command to its end on so many threads. Waits for no thread after that: what had to end
+/// has ended, and after a second signal nothing has to.
+fn drive(threads: usize, command: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(threads).enable_all().build()?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
 }
 
 /// Writes what the user asked for; a reader that has gone is no error of ours.
