@@ -18,6 +18,7 @@ mod kv_sequence;
 mod kv_subscription;
 mod load;
 mod names;
+mod progress;
 
 #[cfg(feature = "conformance")]
 pub use behind_planes::behind_planes;
@@ -27,3 +28,4 @@ pub use handler::EngineHandler;
 pub use kv_follower::{KvUpdate, follow_kv_events};
 pub use kv_publisher::KvPublisher;
 pub use names::{engine_endpoint, kv_topic};
+pub use progress::Progress;

@@ -1,5 +1,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,15 +17,19 @@ use tokio::sync::Notify;
 use super::frames::{encode, write_batch};
 use super::generate_frame::decode_operation;
 use super::kv_publisher::KvPublisher;
-use crate::{Engine, GenerateStream};
+use super::progress::{Generations, Mark, Progress};
+use crate::{Control, Engine, GenerateStream};
 
 /// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
 ///
 /// A generation adds no task and no buffer to the engine's own stream: one message is encoded when
-/// the client takes it.
+/// the client takes it. What the handler sees of the engine on the way ([`Self::progress`],
+/// [`Self::is_paused`], [`Self::unavailable`]) is for whoever watches over it.
 pub struct EngineHandler {
     engine: Arc<dyn Engine>,
     unavailable: Arc<Notify>,
+    generations: Generations,
+    is_paused: Arc<AtomicBool>,
     /// Of the newest publisher of KV events.
     kv_epoch: Mutex<Option<u64>>,
 }
@@ -35,6 +40,8 @@ impl EngineHandler {
         Self {
             engine,
             unavailable: Arc::default(),
+            generations: Generations::default(),
+            is_paused: Arc::default(),
             kv_epoch: Mutex::default(),
         }
     }
@@ -51,12 +58,24 @@ impl EngineHandler {
         self.unavailable.notified().await;
     }
 
+    /// How the generations get on that were asked for here.
+    pub fn progress(&self) -> Progress {
+        self.generations.progress()
+    }
+
+    /// Whether a client has paused the engine, and none has resumed it. A pause that came another
+    /// way is not known.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
     fn answer(&self, operation: Operation) -> ResponseStream {
         let engine = self.engine.clone();
         match operation {
             Operation::Generate(request) => Generation {
                 state: State::Starting(async move { engine.generate(request).await }.boxed()),
                 unavailable: self.unavailable.clone(),
+                mark: self.generations.begin(),
             }
             .boxed(),
             Operation::Abort(request) => {
@@ -72,7 +91,16 @@ impl EngineHandler {
             },
             Operation::Control(request) => match request.control.try_into() {
                 Ok(control) => {
-                    single(async move { engine.control(control).await.map(|()| worker::Done {}) })
+                    let is_paused = self.is_paused.clone();
+                    single(async move {
+                        engine.control(control).await?;
+                        match control {
+                            Control::Pause => is_paused.store(true, Ordering::Relaxed),
+                            Control::Resume => is_paused.store(false, Ordering::Relaxed),
+                            Control::Unspecified | Control::ClearKvCache => {}
+                        }
+                        Ok(worker::Done {})
+                    })
                 }
                 Err(_) => one(Err(unknown("control"))),
             },
@@ -144,6 +172,7 @@ fn unknown(what: &str) -> Error {
 struct Generation {
     state: State,
     unavailable: Arc<Notify>,
+    mark: Mark,
 }
 
 enum State {
@@ -158,13 +187,16 @@ impl Generation {
             State::Starting(start) => Poll::Ready(match ready!(start.poll_unpin(context)) {
                 Ok(outputs) => {
                     self.state = State::Running(outputs);
+                    self.mark.waits_no_more();
                     Some(Ok(encode(&worker::Accepted {})))
                 }
                 Err(error) => Some(Err(error)),
             }),
-            State::Running(outputs) => outputs
-                .poll_next_unpin(context)
-                .map_ok(|output| encode(&output)),
+            State::Running(outputs) => {
+                let output = ready!(outputs.poll_next_unpin(context));
+                self.mark.gives();
+                Poll::Ready(output.map(|output| output.map(|output| encode(&output))))
+            }
             State::Ended => Poll::Ready(None),
         }
     }
@@ -174,7 +206,10 @@ impl Stream for Generation {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = ready!(self.poll_item(context));
+        let Poll::Ready(item) = self.poll_item(context) else {
+            self.mark.waits();
+            return Poll::Pending;
+        };
         if let Some(Err(error)) = &item {
             if error.class == ErrorClass::Unavailable {
                 self.unavailable.notify_one();
