@@ -209,6 +209,10 @@ fn unknown_fields_are_kept() {
     });
     let request: ChatCompletionRequest = parse(body.to_string().as_bytes()).unwrap();
     assert_eq!(serde_json::to_value(&request).unwrap(), body);
+    for message in request.messages {
+        let written = serde_json::to_string(&message).unwrap();
+        assert_eq!(Value::from(message).to_string(), written);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Messages as a template expects them.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::{ChatTemplate, TemplateInput};
@@ -53,9 +55,16 @@ pub(super) fn probe(template: &ChatTemplate) -> Result<ContentForm, TemplateErro
     }
 }
 
-/// The messages with `content` in the template's form and tool calls' arguments as values.
-pub(super) fn prepare(messages: &[Value], form: ContentForm) -> Result<Vec<Value>, TemplateError> {
-    messages
+/// The messages with `content` in the template's form and tool calls' arguments as values; as they
+/// are, if that is so.
+pub(super) fn prepare(
+    messages: &[Value],
+    form: ContentForm,
+) -> Result<Cow<'_, [Value]>, TemplateError> {
+    if messages.iter().all(|message| is_ready(message, form)) {
+        return Ok(Cow::Borrowed(messages));
+    }
+    let prepared: Result<Vec<_>, _> = messages
         .iter()
         .enumerate()
         .map(|(index, message)| {
@@ -80,7 +89,19 @@ pub(super) fn prepare(messages: &[Value], form: ContentForm) -> Result<Vec<Value
             }
             Ok(Value::Object(message))
         })
-        .collect()
+        .collect();
+    prepared.map(Cow::Owned)
+}
+
+/// Whether nothing of a message must be changed or looked at.
+fn is_ready(message: &Value, form: ContentForm) -> bool {
+    let content_is_ready = match message.get("content") {
+        Some(Value::String(_)) => form != ContentForm::Parts,
+        Some(Value::Array(_)) => form != ContentForm::Text,
+        _ => false,
+    };
+    let has_role = message.get("role").is_some_and(Value::is_string);
+    content_is_ready && has_role && message.get("tool_calls").is_none()
 }
 
 fn prepare_content(

@@ -4,11 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use forebay_chat::{TemplateInput, TextOptions, Tokenizer, TokenizerError};
 use forebay_pipeline::Plan;
 use forebay_protocols::openai::{
-    self, ChatCompletionRequest, CompletionRequest, Generation, Prompt,
+    self, ChatCompletionRequest, ChatMessage, CompletionRequest, Generation, Prompt,
 };
 use forebay_protocols::worker::SamplingParams;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_tokens::{RequestId, RoutingSeed, TokenId};
+use serde_json::{Map, Value};
 
 use super::echo::Echo;
 use crate::config::Limits;
@@ -46,8 +47,13 @@ pub(crate) fn prepare_chat(
     if generation.choices as usize > limits.choices {
         return Err(too_many_choices(limits.choices));
     }
-    let prompt = chat_prompt(&request, model)?;
     let asked_model = request.model;
+    let prompt = chat_prompt(
+        request.messages,
+        request.add_generation_prompt.unwrap_or(true),
+        request.chat_template_kwargs.as_ref(),
+        model,
+    )?;
     prepared(
         id,
         model,
@@ -157,7 +163,9 @@ fn prepared(
 }
 
 fn chat_prompt(
-    request: &ChatCompletionRequest,
+    messages: Vec<ChatMessage>,
+    add_generation_prompt: bool,
+    kwargs: Option<&Map<String, Value>>,
     model: &ServedModel,
 ) -> Result<Vec<TokenId>, Error> {
     let Some(template) = model.template() else {
@@ -171,23 +179,18 @@ fn chat_prompt(
         );
     };
     let tokenizer = model.tokenizer();
-    let messages = request
-        .messages
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Error::internal(error.to_string()))?;
+    let messages: Vec<Value> = messages.into_iter().map(Value::from).collect();
     let (bos_token, eos_token) = (tokenizer.bos_token(), tokenizer.eos_token());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
     let prompt = template.render(&TemplateInput {
         messages: &messages,
-        add_generation_prompt: request.add_generation_prompt.unwrap_or(true),
+        add_generation_prompt,
         tools: None,
         documents: None,
         bos_token: bos_token.as_deref(),
         eos_token: eos_token.as_deref(),
         now_unix_seconds: now.and_then(|now| i64::try_from(now.as_secs()).ok()),
-        kwargs: request.chat_template_kwargs.as_ref(),
+        kwargs,
     })?;
     encode(model, &prompt, false, "messages")
 }

@@ -24,7 +24,7 @@ generation_request! {
         /// Ask the template for the head of an answer; default true.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub add_generation_prompt: Option<bool>,
-        /// More variables for the chat template.
+        /// More variables for the chat template; up to 4096 values at all levels.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub chat_template_kwargs: Option<Map<String, Value>>,
     }
@@ -33,6 +33,9 @@ generation_request! {
 impl ChatCompletionRequest {
     /// The most messages of a conversation, and the most parts of all its messages together.
     pub const MAX_MESSAGES: usize = 16_384;
+    /// The most values of `chat_template_kwargs`: elements of arrays and fields of objects at every
+    /// level.
+    pub const MAX_TEMPLATE_VALUES: usize = 4096;
 
     /// What the request asks of generation, checked.
     ///
@@ -75,8 +78,24 @@ impl ChatCompletionRequest {
         for (index, message) in self.messages.iter().enumerate() {
             message.check(index)?;
         }
+        let variables = self.chat_template_kwargs.iter().flat_map(Map::values);
+        if variables.map(values).sum::<usize>() > Self::MAX_TEMPLATE_VALUES {
+            let most = Self::MAX_TEMPLATE_VALUES;
+            let message = format!("has more than {most} values");
+            return Err(Error::invalid("chat_template_kwargs", message));
+        }
         self.shared_generation(max_tokens, top_logprobs)
     }
+}
+
+/// How many values this is, with those in it. JSON that was read has few levels.
+fn values(value: &Value) -> usize {
+    let within: usize = match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(fields) => fields.values().map(values).sum(),
+        _ => 0,
+    };
+    1 + within
 }
 
 /// One message of a conversation.
@@ -133,6 +152,26 @@ impl ChatMessage {
     }
 }
 
+impl From<ChatMessage> for Value {
+    /// The message as JSON, as it would be written; its texts are moved.
+    fn from(message: ChatMessage) -> Self {
+        let mut fields = Map::new();
+        fields.insert("role".to_owned(), message.role.into());
+        match message.content {
+            Some(MessageContent::Text(text)) => {
+                fields.insert("content".to_owned(), text.into());
+            }
+            Some(MessageContent::Parts(parts)) => {
+                let parts: Vec<Self> = parts.into_iter().map(Self::from).collect();
+                fields.insert("content".to_owned(), parts.into());
+            }
+            None => {}
+        }
+        fields.extend(message.extra);
+        Self::Object(fields)
+    }
+}
+
 /// A message's content: a text, or parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -156,6 +195,19 @@ pub struct ContentPart {
     /// The other fields, as they came.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl From<ContentPart> for Value {
+    /// The part as JSON, as it would be written; its texts are moved.
+    fn from(part: ContentPart) -> Self {
+        let mut fields = Map::new();
+        fields.insert("type".to_owned(), part.r#type.into());
+        if let Some(text) = part.text {
+            fields.insert("text".to_owned(), text.into());
+        }
+        fields.extend(part.extra);
+        Self::Object(fields)
+    }
 }
 
 /// The answer to a chat completion that is not streamed.
