@@ -28,14 +28,16 @@ pub struct BenchConfig {
     pub seed: u64,
     /// Requests to measure; the whole trace, or no limit, if there is none.
     pub requests: Option<u64>,
-    /// For how long requests are sent; those under way are waited for. Without it and
+    /// For how long requests are sent; those under way are waited for. What was due in an open loop
+    /// and could not be sent until a second after it is not sent any more, and the run is not
+    /// valid. Without it and
     /// `requests`, a trace is sent whole and anything else for [`BenchConfig::DEFAULT_DURATION`].
     pub duration: Option<Duration>,
     /// Requests before the measurement, as a closed loop. Default 16.
     pub warmup_requests: u64,
     /// How long one request may take, connecting included. Default 600 s.
     pub timeout: Duration,
-    /// Connections at a time. A closed loop has as many as it has requests; with
+    /// Connections at a time, from 1 to [`BenchConfig::MOST_CONNECTIONS`]. A closed loop has as many as it has requests; with
     /// other arrivals a request that finds none free waits for one, which counts as its lag.
     /// Default 1,024.
     pub max_connections: usize,
@@ -53,6 +55,9 @@ impl BenchConfig {
 
     /// Most connections at a time, and so the most concurrency.
     pub const MOST_CONNECTIONS: usize = 100_000;
+
+    /// The highest rate of an open loop.
+    pub const MOST_PER_SECOND: f64 = 1e6;
 
     /// The defaults for a server.
     pub fn new(target: Target) -> Self {
@@ -101,9 +106,9 @@ impl BenchConfig {
         }
         match self.arrival {
             Arrival::Poisson { rate_per_second }
-                if !(rate_per_second.is_finite() && rate_per_second > 0.0) =>
+                if !(rate_per_second > 0.0 && rate_per_second <= Self::MOST_PER_SECOND) =>
             {
-                return fault("the rate must be a number above 0");
+                return fault("the rate must be a number above 0 and at most 1,000,000");
             }
             Arrival::Timestamps { speedup } if !(speedup.is_finite() && speedup > 0.0) => {
                 return fault("the speed-up must be a number above 0");
@@ -116,8 +121,10 @@ impl BenchConfig {
         if self.requests == Some(0) || self.duration == Some(Duration::ZERO) {
             return fault("there is nothing to measure in no requests or no time");
         }
-        if !(1..=Self::MOST_CONNECTIONS).contains(&self.connections()) {
-            return fault("there can be from 1 to 100,000 connections");
+        for connections in [self.connections(), self.max_connections] {
+            if !(1..=Self::MOST_CONNECTIONS).contains(&connections) {
+                return fault("there can be from 1 to 100,000 connections");
+            }
         }
         for (name, value) in &self.headers {
             let name_is_token = !name.is_empty()
@@ -269,7 +276,7 @@ pub enum Arrival {
     },
     /// Independent arrivals, whatever the server does: an open loop with exponential gaps.
     Poisson {
-        /// Arrivals per second on average.
+        /// Arrivals per second on average; above 0, at most [`BenchConfig::MOST_PER_SECOND`].
         rate_per_second: f64,
     },
     /// An open loop with a trace's own times.

@@ -18,9 +18,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// How long after its duration an open loop may still send what was due within it.
+    const OVERRUN: Duration = Duration::from_secs(1);
+
     fn allow(&self, sent: u64, now: Duration) -> bool {
         self.requests.is_none_or(|requests| sent < requests)
             && self.duration.is_none_or(|duration| now < duration)
+    }
+
+    /// How long what was due can still be sent.
+    fn left(&self, now: Duration) -> Duration {
+        self.duration.map_or(Duration::MAX, |duration| {
+            (duration + Self::OVERRUN).saturating_sub(now)
+        })
     }
 }
 
@@ -67,7 +77,7 @@ struct Due {
 }
 
 /// Sends each request when it is due, whatever the server does, over at most `max_connections`
-/// connections, and returns when the last one has ended.
+/// connections, and returns when the last one has ended. What cannot be sent in time is counted.
 pub(crate) async fn open_loop(
     session: &Arc<Session>,
     due_times: Box<dyn Iterator<Item = Duration> + Send>,
@@ -88,9 +98,18 @@ pub(crate) async fn open_loop(
     let connections = u32::try_from(max_connections).unwrap_or(u32::MAX);
     let free = Arc::new(Semaphore::new(max_connections));
     while let Some(Some(due)) = session.cancel.run_until_cancelled(due.recv()).await {
-        let permit = free.clone().acquire_owned();
+        let left = limits.left(session.clock.now());
+        let permit = tokio::time::timeout(left, free.clone().acquire_owned());
         let Some(permit) = session.cancel.run_until_cancelled(permit).await else {
             break;
+        };
+        let permit = match permit {
+            // One that is free too late is no use.
+            Ok(permit) if !limits.left(session.clock.now()).is_zero() => permit,
+            _ => {
+                session.count_unsent(1);
+                continue;
+            }
         };
         let session = session.clone();
         tasks.spawn(TaskKind::Request, "bench request", async move {
@@ -105,7 +124,8 @@ pub(crate) async fn open_loop(
     Ok(())
 }
 
-/// Writes each request ahead of its time, sleeps until it is due, and hands it over.
+/// Writes each request ahead of its time, sleeps until it is due, and hands it over; counts what
+/// is left when the time is over.
 fn pace(
     session: &Session,
     due_times: Box<dyn Iterator<Item = Duration> + Send>,
@@ -114,8 +134,13 @@ fn pace(
 ) {
     // How soon a cancel is seen.
     const LONGEST_SLEEP: Duration = Duration::from_millis(50);
-    for (number, scheduled) in (0..).zip(due_times) {
-        if !limits.allow(number, scheduled) {
+    let mut requests = (0..)
+        .zip(due_times)
+        .take_while(|&(number, scheduled)| limits.allow(number, scheduled));
+    while let Some((number, scheduled)) = requests.next() {
+        if limits.left(session.clock.now()).is_zero() {
+            let left = requests.take_while(|_| !session.cancel.is_cancelled());
+            session.count_unsent(1 + left.count() as u64);
             return;
         }
         let mut prepared = Prepared::default();

@@ -82,6 +82,8 @@ pub struct RequestCounts {
     pub failed: u64,
     /// Under way when the run was interrupted.
     pub unfinished: u64,
+    /// Due within the duration of an open loop, and not sent within a second after it.
+    pub unsent: u64,
     /// Completed within the bounds of the SLO; none if there are no bounds.
     pub good: Option<u64>,
 }
@@ -177,6 +179,7 @@ pub struct ServerCpu {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) unfinished: u64,
+    pub(crate) unsent: u64,
     pub(crate) interrupted: bool,
     pub(crate) lag: &'a Samples,
     pub(crate) max_lag: Duration,
@@ -251,7 +254,7 @@ impl Report {
         let per_second = |count: u64| per(count as f64, duration_seconds);
         let has_slo = slo != Slo::default();
         let generator = generator(&around);
-        let invalid_reasons = invalid_reasons(&generator);
+        let invalid_reasons = invalid_reasons(&generator, around.unsent);
         Self {
             schema: "forebay-bench/1",
             version: env!("CARGO_PKG_VERSION"),
@@ -264,6 +267,7 @@ impl Report {
                 completed,
                 failed,
                 unfinished: around.unfinished,
+                unsent: around.unsent,
                 good: has_slo.then_some(good),
             },
             failures,
@@ -305,8 +309,14 @@ fn generator(around: &Surroundings<'_>) -> GeneratorReport {
     }
 }
 
-fn invalid_reasons(generator: &GeneratorReport) -> Vec<String> {
+fn invalid_reasons(generator: &GeneratorReport, unsent: u64) -> Vec<String> {
     let mut reasons = Vec::new();
+    if unsent > 0 {
+        reasons.push(format!(
+            "{unsent} requests were due and not sent: all connections were in use, or the \
+             generator was too slow"
+        ));
+    }
     if let Some(lag) = generator.lag_ms
         && lag.p99 > generator.max_lag_ms
     {
@@ -369,6 +379,7 @@ mod tests {
         lags.record(lag);
         let around = Surroundings {
             unfinished: 0,
+            unsent: 0,
             interrupted: false,
             lag: &lags,
             max_lag: Duration::from_millis(5),

@@ -184,6 +184,7 @@ async fn measure(
     let run = run_info(config, probed, started_unix_seconds);
     let around = Surroundings {
         unfinished: seen.unfinished,
+        unsent: seen.unsent,
         interrupted: cancel.is_cancelled(),
         lag: &lag,
         max_lag: config.max_lag,

@@ -61,6 +61,8 @@ pub(crate) struct Seen {
     pub(crate) gaps: Samples,
     /// Requests that were under way when the phase was cancelled.
     pub(crate) unfinished: u64,
+    /// Requests that were due and could not be sent in time.
+    pub(crate) unsent: u64,
     /// Most requests under way at a time.
     pub(crate) max_in_flight: u64,
 }
@@ -130,6 +132,11 @@ impl Session {
         }
         seen.records.push(record);
         class != Some(FailureClass::Connect)
+    }
+
+    /// Counts requests that were due and are not sent any more.
+    pub(crate) fn count_unsent(&self, requests: u64) {
+        self.seen.lock().unsent += requests;
     }
 
     /// What came of the requests; called when all of them have ended.

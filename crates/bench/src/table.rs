@@ -31,6 +31,9 @@ impl fmt::Display for Report {
                 grouped(counts.unfinished)
             )?;
         }
+        if counts.unsent > 0 {
+            write!(f, ", {} not sent", grouped(counts.unsent))?;
+        }
         writeln!(f, " in {:.1} s", self.duration_seconds)?;
         if let Some(good) = counts.good {
             writeln!(f, "good       {} within the bounds", grouped(good))?;

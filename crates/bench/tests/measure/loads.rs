@@ -244,6 +244,34 @@ async fn a_run_can_be_ended_by_time() {
     assert_eq!(starts.len(), 1, "five words are shared");
 }
 
+/// An open loop that cannot keep up does not go on for ever: what was due and not sent is counted.
+#[tokio::test]
+async fn an_open_loop_ends_by_time_too() {
+    let server = Server::start(|asked| Answer::tokens(asked, ms(20), ms(0))).await;
+    let mut config = config(&server);
+    config.requests = None;
+    config.duration = Some(ms(100));
+    config.arrival = Arrival::Poisson {
+        rate_per_second: 20_000.0,
+    };
+    config.max_connections = 1;
+    let measured = run(&config, &server).await.unwrap();
+    let report = &measured.report;
+    let counts = report.requests;
+    // One after the other, 20 ms each, until a second after the end.
+    assert!(counts.completed <= 56, "{report}");
+    // 2,000 are due on average, with a deviation of 45.
+    let due = counts.completed + counts.failed + counts.unsent;
+    assert!((1_750..2_250).contains(&due), "{report}");
+    assert!((measured.records.iter()).all(|record| record.scheduled_seconds.unwrap() < 0.1));
+    assert!(!report.valid);
+    assert!(
+        report.invalid_reasons[0].contains("were due and not sent"),
+        "{report}"
+    );
+    assert!(report.to_string().contains(" not sent in "), "{report}");
+}
+
 #[tokio::test]
 async fn an_interrupted_run_reports_what_it_has() {
     for arrival in [
