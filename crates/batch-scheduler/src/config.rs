@@ -18,7 +18,12 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks that something could run within the bounds.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::TooSmall`] for the first bound that is.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let least = [
             ("max_chunk_tokens", self.max_chunk_tokens, 1),
             ("max_sequences", self.max_sequences, 1),

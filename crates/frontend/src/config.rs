@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use forebay_router::RouterConfig;
+use forebay_router::{Mode, RouterConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -40,7 +40,7 @@ pub struct FrontendConfig {
     pub max_choices: u32,
     /// How long a request waits for a worker where there is none; more than 0. Default 5.
     pub worker_wait_seconds: f64,
-    /// How many choices may wait for a worker; one more is refused. Default 1024.
+    /// How many requests may wait for a worker; one more is refused. Default 1024.
     pub max_waiting_requests: usize,
     /// How many workers are tried for a choice, where they refuse it or fail in it; at least 1.
     /// Default 3.
@@ -76,6 +76,16 @@ impl FrontendConfig {
     /// The address to listen on, with its port.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] or [`Error::Router`] for the first that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        self.limits()?;
+        check_router(&self.router)
     }
 
     /// The settings as what the server uses.
@@ -117,6 +127,17 @@ impl FrontendConfig {
             })?,
         })
     }
+}
+
+/// Checks the settings of a pool's router.
+pub(crate) fn check_router(router: &RouterConfig) -> Result<(), Error> {
+    if router.mode == Mode::Direct {
+        return Err(Error::InvalidSetting {
+            setting: "router.mode",
+            expected: "another mode than direct: clients name no workers",
+        });
+    }
+    Ok(router.check()?)
 }
 
 /// What a client may take, checked.

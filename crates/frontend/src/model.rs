@@ -24,7 +24,12 @@ pub struct SamplingDefaults {
 }
 
 impl SamplingDefaults {
-    fn check(&self) -> Result<(), Error> {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] for the first that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
         let out_of_range = |setting, expected| Err(Error::InvalidSetting { setting, expected });
         if self.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
             return out_of_range("default temperature", "0 to 2");

@@ -1,11 +1,12 @@
 use std::ops::Range;
+use std::time::Duration;
 
 use forebay_perf_model::PerfModel;
-use forebay_tokens::TokenId;
+use forebay_tokens::{ContentKey, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::vocabulary::{EOS, VOCABULARY_SIZE, WORDS};
-use crate::{ConfigError, ScheduledFault};
+use crate::{ConfigError, Mocker, ScheduledFault};
 
 /// The settings of a [`Mocker`](crate::Mocker).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,16 @@ impl Default for MockerConfig {
 }
 
 impl MockerConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first that does not work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        // A block that was never used takes no memory.
+        Mocker::new(self, 0, ContentKey::new([0; 32]), Duration::ZERO).map(drop)
+    }
+
     /// Token ids are below this.
     pub fn token_count(&self) -> u32 {
         self.vocabulary_size.unwrap_or(VOCABULARY_SIZE)

@@ -2,8 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use forebay_tokens::ContentKey;
+use forebay_batch_scheduler::SchedulerConfig;
+use forebay_tokens::{BlockSize, ContentKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::StartError;
 
 /// The settings of a [`NativeEngine`](crate::NativeEngine).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +50,32 @@ impl Default for EngineConfig {
             max_waiting: 256,
             threads: None,
             content_key: None,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Checks what can be checked before there is a model.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::BlockSize`] and [`StartError::Scheduler`], as the engine's start would give
+    /// them.
+    pub fn check(&self) -> Result<(), StartError> {
+        const ANY_CONTEXT_TOKENS: usize = 2;
+        BlockSize::new(self.block_size_tokens)?;
+        self.scheduler(ANY_CONTEXT_TOKENS).check()?;
+        Ok(())
+    }
+
+    /// The scheduler's settings for a model.
+    pub(crate) fn scheduler(&self, context_length: usize) -> SchedulerConfig {
+        SchedulerConfig {
+            max_batch_tokens: self.max_batch_tokens,
+            max_chunk_tokens: self.max_chunk_tokens,
+            max_sequences: self.max_sequences,
+            max_waiting: self.max_waiting,
+            context_length,
         }
     }
 }
@@ -110,6 +139,17 @@ mod tests {
             let error = serde_json::from_str::<EngineConfig>(&json).unwrap_err();
             assert!(error.to_string().contains("64 hexadecimal digits"));
             assert!(!error.to_string().contains(&wrong[..8]));
+        }
+    }
+
+    #[test]
+    fn bounds_under_which_nothing_runs_are_named() {
+        let check = |json| serde_json::from_str::<EngineConfig>(json).unwrap().check();
+        assert!(check("{}").is_ok());
+        let block_size = check(r#"{"block_size_tokens": 0}"#);
+        assert!(matches!(block_size, Err(StartError::BlockSize(_))));
+        for json in [r#"{"max_waiting": 0}"#, r#"{"max_batch_tokens": 31}"#] {
+            assert!(matches!(check(json), Err(StartError::Scheduler(_))));
         }
     }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_batch_scheduler::{
-    Batch, Finish, NewSequence, Priority, Rejection, Sampled, Scheduler, SchedulerConfig,
-    SequenceId,
+    Batch, Finish, NewSequence, Priority, Rejection, Sampled, Scheduler, SequenceId,
 };
 use forebay_engine::{
     Capabilities, Error, ErrorClass, FinishReason, GenerateOutput, GenerateRequest, Load,
@@ -151,14 +150,7 @@ impl EngineCore {
         let pool = BlockPool::new(PoolConfig::full_attention(kv_blocks, block_size))
             .expect("a pool of one group with blocks is possible");
         let shape = *model.shape();
-        let scheduler = SchedulerConfig {
-            max_batch_tokens: config.max_batch_tokens,
-            max_chunk_tokens: config.max_chunk_tokens,
-            max_sequences: config.max_sequences,
-            max_waiting: config.max_waiting,
-            context_length: shape.context_length,
-        };
-        let scheduler = Scheduler::new(scheduler, pool)?;
+        let scheduler = Scheduler::new(config.scheduler(shape.context_length), pool)?;
         let memory = KvMemory::new(layout, kv_blocks as usize)?;
         let mut options = RunnerOptions::default();
         options.threads = config.threads.unwrap_or(options.threads);

@@ -20,7 +20,7 @@ mod signal;
 mod tasks;
 
 pub use cause::CancelCause;
-pub use config::ShutdownConfig;
+pub use config::{ConfigError, ShutdownConfig};
 pub use context::Context;
 pub use discovery::{Discovery, Instance, InstanceEvent, MemoryDiscovery, Registration, Watch};
 pub use event_plane::{Event, EventPlane, EventStream, InProcessEvents, Lagged, Publisher, Stamp};

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::{Booking, RoutedPrompt};
 use crate::Error;
+use crate::config::check_router;
 use crate::request_id::random_u64;
 
 /// What is added to the state of splitmix64 for each number.
@@ -114,12 +115,7 @@ impl WorkerPool {
         config: RouterConfig,
         is_fixed: bool,
     ) -> Result<Self, Error> {
-        if config.mode == Mode::Direct {
-            return Err(Error::InvalidSetting {
-                setting: "router.mode",
-                expected: "another mode than direct: clients name no workers",
-            });
-        }
+        check_router(&config)?;
         Ok(Self(Arc::new(Inner {
             is_fixed,
             is_kv: config.mode == Mode::Kv,
