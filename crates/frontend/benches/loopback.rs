@@ -1,6 +1,7 @@
 //! The physical limit beside the frontend's cost of a streamed token: one write to a loopback socket
 //! for each stream, every 6 ms, with nothing around it. The reader is another process, as a client
 //! is. Linux only; run with `cargo bench -p forebay-frontend --bench loopback`.
+#![allow(clippy::print_stdout)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
