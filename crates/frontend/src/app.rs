@@ -6,6 +6,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
 use forebay_observability::Registry;
+use forebay_protocols::openai::has_more_values;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{Health, Tasks};
 
@@ -25,12 +26,15 @@ const SHORT_BODY_BYTES: usize = 16 << 10;
 /// ... and up to this many where a tokenizer is slow.
 const SHORT_BODY_BYTES_SLOW: usize = 1 << 10;
 
+/// The most values of such a body, as [`has_more_values`] counts them: some fifty messages.
+const SHORT_BODY_VALUES: usize = 1 << 10;
+
 /// What every request handler sees.
 pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) bodies: Bodies,
-    /// Up to how many bytes a body is prepared on the async thread.
-    pub(crate) short_body_bytes: usize,
+    /// Up to how many bytes a body may be prepared on the async thread.
+    short_body_bytes: usize,
     pub(crate) models: ModelRegistry,
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
@@ -59,6 +63,11 @@ impl App {
             health: process.health,
             registry,
         }
+    }
+
+    /// Whether a body is prepared on the async thread.
+    pub(crate) fn is_short(&self, body: &[u8]) -> bool {
+        body.len() <= self.short_body_bytes && !has_more_values(body, SHORT_BODY_VALUES)
     }
 }
 
@@ -97,4 +106,33 @@ async fn no_method(request: Request) -> Refusal {
         "method_not_allowed",
         message,
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::FrontendConfig;
+
+    #[test]
+    fn short_is_what_has_few_bytes_and_few_values() {
+        let registry = Registry::new();
+        let process = Process {
+            tasks: Tasks::new(&registry),
+            health: Health::new(),
+            metrics: registry,
+        };
+        let limits = FrontendConfig::default().limits().unwrap();
+        let app = App::new(limits, ModelRegistry::default(), process);
+        let chat = |messages: usize| {
+            let message = r#"{"role":"user","content":"x"},"#.repeat(messages);
+            format!(r#"{{"messages":[{}]}}"#, message.trim_end_matches(','))
+        };
+        let text = |bytes: usize| format!(r#""{}""#, ",".repeat(bytes - 2));
+        assert!(app.is_short(text(SHORT_BODY_BYTES).as_bytes()));
+        assert!(!app.is_short(text(SHORT_BODY_BYTES + 1).as_bytes()));
+        assert!(app.is_short(chat(50).as_bytes()));
+        assert!(chat(530).len() <= SHORT_BODY_BYTES);
+        assert!(!app.is_short(chat(530).as_bytes()));
+    }
 }

@@ -81,34 +81,50 @@ impl Bodies {
     }
 
     async fn collect(&self, mut body: Body) -> Result<Bytes, Error> {
-        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(self.limit);
+        let announced = body.size_hint().exact();
+        let announced = announced.and_then(|bytes| usize::try_from(bytes).ok());
         let mut whole = Held::default();
         while let Some(frame) = body.frame().await {
             // What is not data are trailers, which say nothing here.
             let Ok(data) = frame.map_err(incomplete)?.into_data() else {
                 continue;
             };
-            let length = whole.bytes.len() + data.len();
-            if length > self.limit {
-                return Err(self.too_large());
+            let is_whole = whole.bytes.is_empty() && body.is_end_stream();
+            if is_whole && data.len() <= self.limit.min(FREE_BYTES) {
+                return Ok(data);
             }
-            if length > FREE_BYTES && !self.grow(&mut whole.share, length) {
-                return Err(exhausted());
-            }
-            if whole.bytes.is_empty() {
-                if length <= FREE_BYTES && body.is_end_stream() {
-                    return Ok(data);
-                }
-                // Memory that is not written to costs nothing yet.
-                whole.bytes.reserve_exact(announced.max(length));
-            }
-            whole.bytes.extend_from_slice(&data);
+            self.append(&mut whole, &data, announced.unwrap_or(self.limit))?;
         }
         Ok(Bytes::from_owner(whole))
     }
 
-    /// Makes a share this large; false if there is no room for it.
+    /// Appends to what has arrived of a body that will have at most so many bytes. Memory is taken
+    /// for what has come, not for what is announced, and only with its share.
+    fn append(&self, whole: &mut Held, data: &[u8], most: usize) -> Result<(), Error> {
+        let length = whole.bytes.len() + data.len();
+        if length > self.limit {
+            return Err(self.too_large());
+        }
+        if length > whole.bytes.capacity() {
+            // Doubled, so that little is copied often; where there is no room for that, to measure.
+            let doubled = length.next_power_of_two().min(most).max(length);
+            let room = match self.grow(&mut whole.share, doubled) {
+                true => doubled,
+                false if self.grow(&mut whole.share, length) => length,
+                false => return Err(exhausted()),
+            };
+            whole.bytes.reserve_exact(room - whole.bytes.len());
+        }
+        whole.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Makes a share this large, or leaves it as it is if there is no room for it, and says which.
+    /// A short body needs none.
     fn grow(&self, share: &mut Option<Share>, bytes: usize) -> bool {
+        if bytes <= FREE_BYTES {
+            return true;
+        }
         let held = share.as_ref().map_or(0, |share| share.permit.num_permits());
         let Ok(more) = u32::try_from(bytes - held) else {
             return false;
@@ -243,6 +259,27 @@ mod tests {
         assert_eq!(bodies.held_bytes.get(), 0);
         assert_eq!(bodies.budget.available_permits(), 80_000);
         assert_eq!(bodies.collect(body(80_000)).await.unwrap().len(), 80_000);
+    }
+
+    #[test]
+    fn what_is_announced_and_not_sent_takes_nothing() {
+        let bodies = bodies(80_000);
+        let mut begun: Vec<_> = (0..100).map(|_| Held::default()).collect();
+        for whole in &mut begun {
+            bodies.append(whole, &[7; 1000], 90_000).unwrap();
+            assert!(whole.bytes.capacity() <= FREE_BYTES);
+        }
+        assert_eq!(bodies.held_bytes.get(), 0);
+
+        // What there is memory for has its share, whatever the pieces.
+        let whole = &mut begun[0];
+        for length in (2000..=70_000).step_by(1000) {
+            bodies.append(whole, &[7; 1000], 90_000).unwrap();
+            let held = usize::try_from(bodies.held_bytes.get()).unwrap();
+            let capacity = whole.bytes.capacity();
+            assert!(capacity <= held.max(FREE_BYTES), "{capacity} of {length}");
+        }
+        assert_eq!(whole.bytes, vec![7; 70_000]);
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ impl Endpoint {
 }
 
 /// What a request goes through, one after another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// Its body arrives.
     Read,
@@ -56,6 +56,16 @@ impl Stage {
         Self::FirstToken,
         Self::Rest,
     ];
+
+    /// The one after it; after the last, there is none.
+    pub(crate) const fn next(self) -> Self {
+        match self {
+            Self::Read => Self::Prepare,
+            Self::Prepare => Self::Route,
+            Self::Route => Self::FirstToken,
+            Self::FirstToken | Self::Rest => Self::Rest,
+        }
+    }
 
     const fn as_str(self) -> &'static str {
         match self {

@@ -18,7 +18,8 @@ pub(crate) struct Record {
     metrics: Arc<Metrics>,
     endpoint: Endpoint,
     arrived: Instant,
-    /// When its present stage began, since it arrived.
+    stage: Stage,
+    /// When its stage began, since it arrived.
     stage_began: Duration,
     is_routed: bool,
     span: Span,
@@ -37,6 +38,7 @@ impl Record {
             metrics: metrics.clone(),
             endpoint,
             arrived: Instant::now(),
+            stage: Stage::Read,
             stage_began: Duration::ZERO,
             is_routed: false,
             span: Span::current(),
@@ -64,6 +66,8 @@ impl Record {
         let now = self.elapsed();
         let took = now.saturating_sub(self.stage_began);
         self.metrics.passed(stage, took.as_secs_f64());
+        // The first token of one choice may come before another choice is taken.
+        self.stage = self.stage.max(stage.next());
         self.stage_began = now;
     }
 
@@ -126,9 +130,8 @@ impl Record {
     fn end(&mut self, status: u16, error: Option<&Error>) {
         self.ended = true;
         let seconds = self.elapsed().as_secs_f64();
-        if self.first_token.is_some() {
-            self.passed(Stage::Rest);
-        }
+        // Wherever it ended: the stages of a request add up to its time.
+        self.passed(self.stage);
         let (usage, of_model) = (&self.usage, &self.of_model);
         let cached_tokens = self.cached_tokens();
         of_model.prompt_tokens.inc_by(usage.prompt_tokens.into());

@@ -98,7 +98,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
 }
 
 async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result<Prepared, Error> {
-    let is_short = body.len() <= app.short_body_bytes;
+    let is_short = app.is_short(&body);
     let work = {
         let app = app.clone();
         move || match api {

@@ -50,7 +50,7 @@ async fn what_is_not_json() {
         r#"{"model": "\ud800", "messages": []}"#,
         "{\"model\": \"a\u{0}b\", \"messages\": []}",
         &deep(129),
-        &deep(1_000_000),
+        &deep(200_000),
         &flat,
     ];
     for body in cases {
@@ -172,6 +172,17 @@ async fn values_of_another_type_or_out_of_range() {
         ("stream_options", json!(7), "stream_options"),
         ("priority", json!(1e300), "priority"),
         ("user", json!(7), "user"),
+        ("chat_template_kwargs", json!(7), "chat_template_kwargs"),
+        (
+            "chat_template_kwargs",
+            json!({"k": vec![1; 4096]}),
+            "chat_template_kwargs",
+        ),
+        (
+            "chat_template_kwargs",
+            json!({"k": vec![json!({"a": 1}); 2048]}),
+            "chat_template_kwargs",
+        ),
         ("metadata", json!({"k": 7}), "metadata"),
         ("no_such_field", json!(1), "no_such_field"),
     ];
@@ -231,6 +242,10 @@ async fn prompts_beyond_the_context() {
         let response = post(server.address, TEXT, &text("prompt", json!(tokens))).await;
         response.assert_error(400, "context_length_exceeded", Some("prompt"));
     }
+    // A list's length is looked at before its tokens are.
+    let lists = json!([[1], vec![4_000_000_000u32; 201]]);
+    let response = post(server.address, TEXT, &text("prompt", lists)).await;
+    response.assert_error(400, "context_length_exceeded", Some("prompt[1]"));
     assert!(engine.requests().is_empty(), "no engine was asked");
 }
 

@@ -23,5 +23,5 @@ pub use completion::{Completion, CompletionChoice, CompletionLogprobs, Completio
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, Stop, StreamOptions};
 pub use model::{Model, ModelList};
-pub use parse::{MAX_BODY_VALUES, parse};
+pub use parse::{MAX_BODY_VALUES, has_more_values, parse};
 pub use usage::{CompletionTokensDetails, FinishReason, PromptTokensDetails, StopReason, Usage};

@@ -3,11 +3,17 @@ use serde_json::error::Category;
 
 use crate::{Error, ErrorClass};
 
-/// The most values of a request body: elements of arrays and fields of objects at every level.
+/// The most values of a request body, as [`has_more_values`] counts them.
 ///
-/// A value takes two bytes at least, and up to fifty times that once it is read: this bounds the
-/// memory that a body within its own limit can take.
+/// Each takes up to 64 bytes once it is read, besides its text: this bounds the memory that a body
+/// within its own limit can take.
 pub const MAX_BODY_VALUES: usize = 1 << 20;
+
+/// As how many values an array counts: what is set aside for its first elements.
+const ARRAY: usize = 4;
+
+/// As how many values an object counts: the smallest map takes several hundred bytes.
+const OBJECT: usize = 16;
 
 /// Reads a request body.
 ///
@@ -31,19 +37,25 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
-/// Counts values by what comes before each: a comma, or the beginning of an array or object, whose
-/// own end makes an empty one count as two.
-fn has_more_values(body: &[u8], most: usize) -> bool {
+/// Whether the JSON of a body has more than `most` values: elements of arrays and fields of objects
+/// at every level.
+///
+/// Values differ in what they take once they are read, so an array counts as 4 and an object as 16,
+/// whatever is in them. Nothing is read, and nothing needs to be valid.
+pub fn has_more_values(body: &[u8], most: usize) -> bool {
     let mut values = 0;
     let mut rest = body;
-    // A value and what parts it from the next take two bytes: short bodies need no look.
-    while values <= most && values + rest.len() / 2 > most {
+    // Short bodies need no look.
+    while values <= most && values + rest.len().saturating_mul(OBJECT) > most {
         match rest[0] {
             b'"' => {
                 rest = after_string(&rest[1..]);
                 continue;
             }
-            b',' | b'[' | b'{' => values += 1,
+            // It parts two values; the first one is in what an array or object counts as.
+            b',' => values += 1,
+            b'[' => values += ARRAY,
+            b'{' => values += OBJECT,
             _ => {}
         }
         rest = &rest[1..];
@@ -146,13 +158,14 @@ mod tests {
     fn values_are_counted_and_texts_are_not() {
         let cases = [
             ("7", 0),
-            ("[1,2,3]", 3),
-            (r#"{"a":1,"b":[2,3]}"#, 4),
-            (r#"[",,,[[[{{{", "\",,,\\", 1]"#, 3),
-            (r#"["\\",1,1]"#, 3),
-            (r#"["unended, , ,"#, 1),
-            (r#"["unended\"#, 1),
-            ("[[],[]]", 4),
+            ("[1,2,3]", 6),
+            (r#"{"a":1,"b":[2,3]}"#, 22),
+            (r#"[",,,[[[{{{", "\",,,\\", 1]"#, 6),
+            (r#"["\\",1,1]"#, 6),
+            (r#"["unended, , ,"#, 4),
+            (r#"["unended\"#, 4),
+            ("[[],[]]", 13),
+            ("[{},{}]", 37),
             (",,,,,,,,", 8),
         ];
         for (body, values) in cases {
