@@ -47,6 +47,15 @@ pub(crate) enum Command {
     },
 }
 
+/// The router's modes, but for `direct`: clients of `forebay serve` name no workers.
+const ROUTER_MODES: [&str; 5] = [
+    "kv",
+    "round-robin",
+    "random",
+    "power-of-two",
+    "least-loaded",
+];
+
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// The model: a name of the catalog, a path to a GGUF file, hf:OWNER/REPO/FILE or
@@ -65,7 +74,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     port: Option<u16>,
 
-    /// How many engines answer [default: 1]
+    /// How many engines answer, at most 4096 [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
@@ -74,7 +83,7 @@ pub(crate) struct ServeArgs {
     engine: Option<EngineKind>,
 
     /// How an engine is chosen: kv, round-robin, random, power-of-two or least-loaded [default: kv]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", value_parser = ROUTER_MODES, hide_possible_values = true)]
     router_mode: Option<String>,
 
     /// Threads that compute, of all native engines [default: the machine's cores]
@@ -174,6 +183,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_router_mode_is_one() {
+        for mode in ROUTER_MODES {
+            let line = ["forebay", "serve", "--router-mode", mode];
+            let Command::Serve(args) = Cli::parse_from(line).command else {
+                panic!("serve was asked for");
+            };
+            let config = crate::config::load(&args).unwrap().values;
+            assert_eq!(config.frontend.router.mode.to_string(), mode);
+            config.check().unwrap();
+        }
     }
 
     #[test]

@@ -24,6 +24,17 @@ use crate::models::Interrupted;
 /// What a run that is not valid exits with.
 const NOT_VALID: u8 = 3;
 
+/// What flags that do not go together exit with, as those that are none do.
+const WRONG_FLAGS: u8 = 2;
+
+/// What a command exits with that failed.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(forebay_bench::Error::Config(_)) => WRONG_FLAGS,
+        _ => 1,
+    }
+}
+
 /// Measures and reports; `print` shows the table. Returns the exit code.
 pub(crate) async fn run(args: BenchArgs, print: impl Fn(&str) -> Result<()>) -> Result<u8> {
     let config = args.config()?;

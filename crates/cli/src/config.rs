@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use forebay_frontend::{FrontendConfig, SamplingDefaults};
 use forebay_mock_engine::MockerConfig;
@@ -53,7 +53,33 @@ impl ServeConfig {
         let half = || cores().div_ceil(2);
         self.io_threads.map_or_else(half, NonZeroUsize::get)
     }
+
+    /// Checks every part, before anything is fetched or started.
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure!(
+            self.served_model_name.as_deref() != Some(""),
+            "served_model_name must not be empty"
+        );
+        let at_most = |key, value: Option<NonZeroUsize>, most| match value {
+            Some(value) if value.get() > most => bail!("{key} must be from 1 to {most}"),
+            _ => Ok(()),
+        };
+        at_most("workers.count", Some(self.workers.count), MOST_WORKERS)?;
+        at_most("io_threads", self.io_threads, MOST_THREADS)?;
+        at_most("engine.threads", self.engine.threads, MOST_THREADS)?;
+        self.sampling.check()?;
+        self.frontend.check()?;
+        self.engine.check().context("wrong setting in `engine`")?;
+        self.mocker.check().context("wrong setting in `mocker`")?;
+        (self.shutdown.check()).context("wrong setting in `shutdown`")
+    }
 }
+
+/// One process carries no more engines.
+const MOST_WORKERS: usize = 4096;
+
+/// No machine gains by more.
+const MOST_THREADS: usize = 1024;
 
 /// The model of a native engine where none is named.
 pub(crate) const DEFAULT_MODEL: &str = "smollm2-135m";
@@ -62,7 +88,7 @@ pub(crate) const DEFAULT_MODEL: &str = "smollm2-135m";
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WorkersConfig {
-    /// How many engines there are, at least 1. Default 1.
+    /// How many engines there are, 1 to 4096. Default 1.
     pub(crate) count: NonZeroUsize,
     /// Of which kind they are: `native`, a model on the CPU, or `mocker`, which imitates the time
     /// that an accelerator takes and says meaningless words. Default `native`.

@@ -25,7 +25,7 @@ fn main() -> ! {
             Some(Interrupted(signal)) => signal.exit_code(),
             None => {
                 let _ = writeln!(std::io::stderr(), "error: {error:#}");
-                1
+                bench::exit_code(&error)
             }
         },
     };
@@ -41,6 +41,7 @@ fn run(cli: Cli) -> Result<u8> {
                 return Ok(0);
             }
             let config = settings.values;
+            config.check()?;
             drive(config.io_threads(), serve::run(config, print))
         }
         Command::Bench(args) => drive(args.threads(), bench::run(*args, print)),

@@ -153,14 +153,19 @@ async fn start_engines(
     );
     let (kind, started_in) = (config.workers.engine, process.clone());
     let runtime = tokio::runtime::Handle::current();
+    // Work that has begun goes on when nobody waits for it: a signal ends it at the next engine.
+    let cancel = CancellationToken::new();
+    let _cancels = cancel.clone().drop_guard();
     let starting = process.tasks.run_blocking("load model", move || {
         // Engines spawn tasks.
         let _runtime = runtime.enter();
         match (kind, path.as_deref()) {
-            (EngineKind::Native, Some(path)) => Engines::native(count, path, &engine, &started_in),
+            (EngineKind::Native, Some(path)) => {
+                Engines::native(count, path, &engine, &started_in, &cancel)
+            }
             (EngineKind::Native, None) => anyhow::bail!("a native engine needs a model"),
             (EngineKind::Mocker, path) => {
-                Engines::mockers(&name, count, path, &mocker, &started_in)
+                Engines::mockers(&name, count, path, &mocker, &started_in, &cancel)
             }
         }
     });

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Env, Format, Toml};
-use figment::value::{Dict, Map, Tag, Value};
+use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,9 +41,30 @@ pub(crate) enum SettingsError {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// A file that is not TOML, or a value of the wrong kind.
+    /// A value of the wrong kind.
+    #[error("setting `{key}` ({origin}): {problem}")]
+    Value {
+        key: String,
+        origin: String,
+        problem: Box<figment::error::Kind>,
+    },
+    /// A file that is not TOML.
     #[error(transparent)]
-    Value(#[from] Box<figment::Error>),
+    Syntax(Box<figment::Error>),
+}
+
+impl From<figment::Error> for SettingsError {
+    fn from(error: figment::Error) -> Self {
+        if error.path.is_empty() {
+            return Self::Syntax(Box::new(error));
+        }
+        let key = error.path.join(".");
+        Self::Value {
+            origin: origin(error.metadata.as_ref(), &key),
+            key,
+            problem: Box::new(error.kind),
+        }
+    }
 }
 
 /// A setting given on the command line.
@@ -84,8 +105,8 @@ struct Layer {
 }
 
 impl Layer {
-    fn defaults<T: Serialize>(values: T) -> Result<Self, Box<figment::Error>> {
-        let value = Value::serialize(values).map_err(Box::new)?;
+    fn defaults<T: Serialize>(values: T) -> Result<Self, SettingsError> {
+        let value = Value::serialize(values)?;
         Ok(Self {
             metadata: Metadata::named("default"),
             dict: value.into_dict().unwrap_or_default(),
@@ -164,7 +185,7 @@ impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
             }
         }
         Ok(Self {
-            values: layers.extract().map_err(Box::new)?,
+            values: layers.extract()?,
             leaves,
         })
     }
@@ -188,7 +209,7 @@ impl<T> Settings<T> {
 }
 
 /// Every value of the merged layers, in order of key.
-fn leaves(layers: &Figment) -> Result<Vec<Leaf>, Box<figment::Error>> {
+fn leaves(layers: &Figment) -> Result<Vec<Leaf>, SettingsError> {
     fn walk(layers: &Figment, prefix: &str, dict: &Dict, leaves: &mut Vec<Leaf>) {
         for (name, value) in dict {
             let key = match prefix {
@@ -198,14 +219,14 @@ fn leaves(layers: &Figment) -> Result<Vec<Leaf>, Box<figment::Error>> {
             match value {
                 Value::Dict(_, dict) if !dict.is_empty() => walk(layers, &key, dict, leaves),
                 value => leaves.push(Leaf {
-                    origin: origin(layers, &key, value.tag()),
+                    origin: origin(layers.get_metadata(value.tag()), &key),
                     key,
                     value: value.clone(),
                 }),
             }
         }
     }
-    let data = layers.data().map_err(Box::new)?;
+    let data = layers.data()?;
     let mut leaves = Vec::new();
     if let Some(dict) = data.get(&Profile::Default) {
         walk(layers, "", dict, &mut leaves);
@@ -213,8 +234,8 @@ fn leaves(layers: &Figment) -> Result<Vec<Leaf>, Box<figment::Error>> {
     Ok(leaves)
 }
 
-fn origin(layers: &Figment, key: &str, tag: Tag) -> String {
-    let Some(metadata) = layers.get_metadata(tag) else {
+fn origin(metadata: Option<&Metadata>, key: &str) -> String {
+    let Some(metadata) = metadata else {
         return "default".into();
     };
     match &metadata.source {
@@ -392,9 +413,23 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_kind_names_its_key() {
         let error = load("[server]\nport = \"many\"", &[], vec![]).unwrap_err();
-        assert!(error.to_string().contains("server.port"), "{error}");
+        let error = error.to_string();
+        assert!(error.starts_with("setting `server.port` (file "), "{error}");
+        assert!(error.contains("found string \"many\""), "{error}");
         let error = load("server = 7", &[], vec![]).unwrap_err();
-        assert!(error.to_string().contains("server"), "{error}");
+        assert!(error.to_string().contains("`server`"), "{error}");
+        let error = load("", &[("server.port", "-1")], vec![]).unwrap_err();
+        assert!(
+            (error.to_string())
+                .starts_with("setting `server.port` (environment FOREBAY_TEST__SERVER__PORT): "),
+            "{error}"
+        );
+        let flag = Flag::new("--port", "server.port", true);
+        let error = load("", &[], vec![flag]).unwrap_err();
+        assert!(
+            (error.to_string()).starts_with("setting `server.port` (flag --port): "),
+            "{error}"
+        );
         assert!(load("nonsense", &[], vec![]).is_err());
         let missing: Result<Settings<Sample>, _> = Settings::load(
             Some(Path::new("/nowhere.toml")),

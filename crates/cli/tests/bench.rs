@@ -159,7 +159,7 @@ fn what_is_wrong_is_said_in_one_line() {
         ),
         (
             vec!["http://127.0.0.1:1", "--shared-prefix", "500"],
-            1,
+            2,
             "shared prefix",
         ),
         (vec!["https://127.0.0.1"], 2, "https is not supported"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use forebay_bench::{Api, Arrival, BenchConfig, Length, Slo, Synthetic, Target, Trace, Workload};
 
 use crate::config;
@@ -125,6 +126,7 @@ pub(crate) struct BenchArgs {
         long,
         value_name = "N",
         default_value_t = 1024,
+        value_parser = count(BenchConfig::MOST_CONNECTIONS as u64),
         help_heading = "Generator"
     )]
     max_connections: usize,
@@ -134,6 +136,7 @@ pub(crate) struct BenchArgs {
         long,
         value_name = "N",
         default_value_t = 1,
+        value_parser = count(1024),
         help_heading = "Generator"
     )]
     threads: usize,
@@ -158,7 +161,7 @@ pub(crate) struct BenchArgs {
 impl BenchArgs {
     /// Threads of the runtime that generates the load; at least 1.
     pub(crate) fn threads(&self) -> usize {
-        self.threads.max(1)
+        self.threads
     }
 
     /// What to measure; reads the trace and the environment.
@@ -220,6 +223,11 @@ impl BenchArgs {
 fn seed_of_now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| now.as_millis() as u64 % 1_000_000_000)
+}
+
+/// From 1 to `most`.
+fn count(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 fn header(text: &str) -> Result<(String, String), &'static str> {
@@ -306,6 +314,10 @@ mod tests {
             (&["--isl", "9-3"], "from 1"),
             (&["--rate", "0"], "above 0"),
             (&["--duration", "0"], "above 0"),
+            (&["--rate", "1e12"], "at most 1,000,000"),
+            (&["--threads", "0"], "not in 1..=1024"),
+            (&["--max-connections", "0"], "not in 1..=100000"),
+            (&["--concurrency", "0"], "1 to 100,000"),
             (&["--shared-prefix", "128"], "shorter than the prompt"),
             (&["--header", "x"], "NAME:VALUE"),
             (

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use forebay_engine::Engine;
 use forebay_frontend::Process;
 use forebay_mock_engine::{MockEngine, MockerConfig};
 use forebay_native_engine::{EngineConfig, GgufMetadata, Model, NativeEngine};
 use forebay_tokens::ContentKey;
+use tokio_util::sync::CancellationToken;
 
 use super::text::Text;
 
@@ -29,12 +30,14 @@ impl Engines {
         path: &Path,
         config: &EngineConfig,
         process: &Process,
+        cancel: &CancellationToken,
     ) -> Result<Self> {
         let model = Model::load(path).with_context(|| cannot_load(path))?;
         let model = Arc::new(model);
         let text = Text::of_file(model.metadata())?;
         let config = share(config, count);
         let start = |_| -> Result<Arc<dyn Engine>> {
+            go_on(cancel)?;
             let (tasks, metrics) = (&process.tasks, &process.metrics);
             let engine = NativeEngine::start(&config, model.clone(), tasks, metrics)?;
             Ok(Arc::new(engine))
@@ -52,6 +55,7 @@ impl Engines {
         path: Option<&Path>,
         config: &MockerConfig,
         process: &Process,
+        cancel: &CancellationToken,
     ) -> Result<Self> {
         let mut config = config.clone();
         let text = match path {
@@ -66,6 +70,7 @@ impl Engines {
         // Mockers have no KV that a name could give away.
         let key = ContentKey::new([0; 32]);
         let start = |instance| -> Result<Arc<dyn Engine>> {
+            go_on(cancel)?;
             let instance = u32::try_from(instance)?;
             let engine = MockEngine::start(name, &config, instance, key.clone(), &process.tasks)?;
             Ok(Arc::new(engine))
@@ -75,6 +80,12 @@ impl Engines {
             engines: (0..count.get()).map(start).collect::<Result<_>>()?,
         })
     }
+}
+
+/// Nobody waits any more for engines whose start was cancelled.
+fn go_on(cancel: &CancellationToken) -> Result<()> {
+    ensure!(!cancel.is_cancelled(), "the start was cancelled");
+    Ok(())
 }
 
 fn cannot_load(path: &Path) -> String {
@@ -95,7 +106,27 @@ fn share(config: &EngineConfig, count: NonZeroUsize) -> EngineConfig {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use forebay_observability::Registry;
+    use forebay_runtime::{Health, Tasks};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_nobody_waits_for_ends() {
+        let metrics = Registry::new();
+        let process = Process {
+            tasks: Tasks::new(&metrics),
+            health: Health::new(),
+            metrics,
+        };
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let (count, config) = (NonZeroUsize::MIN, MockerConfig::default());
+        let started = Engines::mockers("m", count, None, &config, &process, &cancel);
+        let error = started.err().unwrap();
+        assert_eq!(error.to_string(), "the start was cancelled");
+        assert!(process.tasks.running().is_empty());
+    }
 
     #[test]
     fn engines_share_threads_and_memory() {
