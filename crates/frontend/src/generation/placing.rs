@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use forebay_engine::GenerateRequest;
 use forebay_pipeline::AttemptId;
@@ -6,7 +6,7 @@ use forebay_protocols::{Error, ErrorClass};
 use forebay_tokens::RoutingSeed;
 
 use super::attempt::Attempt;
-use super::waiting::Waiting;
+use super::waiting::{Waiting, WaitingPlace};
 use crate::pool::{Place, RoutedPrompt, WorkerPool};
 
 /// Where the attempts of one request go: no worker that failed a choice is asked for it again.
@@ -19,6 +19,8 @@ pub(super) struct Placing {
     /// By choice, who failed it.
     failed: Vec<Vec<Place>>,
     waiting: Arc<Waiting>,
+    /// Held by those choices that wait.
+    waiting_place: Weak<WaitingPlace>,
 }
 
 impl Placing {
@@ -34,6 +36,7 @@ impl Placing {
             at: vec![None; choices as usize],
             failed: vec![Vec::new(); choices as usize],
             waiting,
+            waiting_place: Weak::new(),
         }
     }
 
@@ -55,9 +58,9 @@ impl Placing {
     /// # Errors
     ///
     /// If there is no worker for it and no use in waiting: what the last one said, or that there is
-    /// none.
+    /// none. If too many requests wait already: that.
     pub(super) fn place(
-        &self,
+        &mut self,
         id: AttemptId,
         prompt: usize,
         request: GenerateRequest,
@@ -72,15 +75,25 @@ impl Placing {
                 Err(failure.cloned().unwrap_or_else(|| no_worker(&error)))
             }
             Err(_) => {
-                let (pool, waiting) = (self.pool.clone(), self.waiting.clone());
-                let excluded = excluded.clone();
+                let (pool, excluded) = (self.pool.clone(), excluded.clone());
+                let waiting_place = self.waiting_place()?;
                 let placed = async move {
-                    let placed = waiting.for_worker(&pool, &prompt, max_tokens, &excluded);
+                    let placed = waiting_place.for_worker(&pool, &prompt, max_tokens, &excluded);
                     Ok((placed.await?, request))
                 };
                 Ok(Attempt::waiting(id, Box::pin(placed)))
             }
         }
+    }
+
+    /// The place of this request among those that wait, however many of its choices do.
+    fn waiting_place(&mut self) -> Result<Arc<WaitingPlace>, Error> {
+        if let Some(place) = self.waiting_place.upgrade() {
+            return Ok(place);
+        }
+        let place = Arc::new(self.waiting.enter()?);
+        self.waiting_place = Arc::downgrade(&place);
+        Ok(place)
     }
 
     /// Whether another worker may come, and is what the choice lacks: those that are there and too

@@ -45,7 +45,7 @@ pub(crate) fn prepare_chat(
     let model = models.get(&request.model)?;
     let generation = request.generation()?;
     if generation.choices as usize > limits.choices {
-        return Err(too_many_choices(limits.choices));
+        return Err(too_many_choices(limits.choices, "n"));
     }
     let asked_model = request.model;
     let prompt = chat_prompt(
@@ -108,13 +108,14 @@ fn check_choices(prompt: &Prompt, generation: &Generation, limits: &Limits) -> R
     let most = limits.choices;
     match prompts.saturating_mul(generation.choices as usize) {
         choices if choices <= most => Ok(()),
-        _ => Err(too_many_choices(most)),
+        _ if prompts > most => Err(too_many_choices(most, "prompt")),
+        _ => Err(too_many_choices(most, "n")),
     }
 }
 
-fn too_many_choices(most: usize) -> Error {
+fn too_many_choices(most: usize, field: &str) -> Error {
     let message = format!("this request has more than {most} choices over all its prompts");
-    Error::new(ErrorClass::TooLarge, "too_many_choices", message).with_param("n")
+    Error::new(ErrorClass::TooLarge, "too_many_choices", message).with_param(field)
 }
 
 fn prepared(
@@ -202,9 +203,9 @@ fn completion_prompts(prompt: &Prompt, model: &ServedModel) -> Result<Vec<Vec<To
         Prompt::Texts(texts) => (texts.iter().enumerate())
             .map(|(index, text)| encode(model, text, true, &of_list(index)))
             .collect::<Result<_, Error>>()?,
-        Prompt::Tokens(tokens) => vec![within_vocabulary(tokens, model.tokenizer(), "prompt")?],
+        Prompt::Tokens(tokens) => vec![checked(model, tokens, "prompt")?],
         Prompt::TokenLists(lists) => (lists.iter().enumerate())
-            .map(|(index, tokens)| within_vocabulary(tokens, model.tokenizer(), &of_list(index)))
+            .map(|(index, tokens)| checked(model, tokens, &of_list(index)))
             .collect::<Result<_, Error>>()?,
     };
     if prompts.is_empty() {
@@ -243,15 +244,15 @@ fn encode(
     tokens.map_err(|error| match error {
         TokenizerError::TooLong {
             at_least_tokens, ..
-        } => {
-            let message = format!(
-                "this model's context is {context} tokens; the prompt has at least {at_least_tokens}"
-            );
-            let class = ErrorClass::InvalidRequest;
-            Error::new(class, "context_length_exceeded", message).with_param(field)
-        }
+        } => beyond_context(context, &format!("at least {at_least_tokens}"), field),
         error => error.into(),
     })
+}
+
+fn beyond_context(context: u32, tokens: &str, field: &str) -> Error {
+    let message = format!("this model's context is {context} tokens; the prompt has {tokens}");
+    let class = ErrorClass::InvalidRequest;
+    Error::new(class, "context_length_exceeded", message).with_param(field)
 }
 
 fn check_biases(sampling: &SamplingParams, tokenizer: &Tokenizer) -> Result<(), Error> {
@@ -266,12 +267,13 @@ fn check_biases(sampling: &SamplingParams, tokenizer: &Tokenizer) -> Result<(), 
     }
 }
 
-fn within_vocabulary(
-    tokens: &[TokenId],
-    tokenizer: &Tokenizer,
-    field: &str,
-) -> Result<Vec<TokenId>, Error> {
-    let size = tokenizer.vocab_size();
+/// A prompt that came as tokens; one beyond the context is not looked at.
+fn checked(model: &ServedModel, tokens: &[TokenId], field: &str) -> Result<Vec<TokenId>, Error> {
+    let context = model.pool().model().context_length;
+    if tokens.len() > context as usize {
+        return Err(beyond_context(context, &tokens.len().to_string(), field));
+    }
+    let size = model.tokenizer().vocab_size();
     match tokens.iter().position(|&token| token as usize >= size) {
         None => Ok(tokens.to_vec()),
         Some(index) => {

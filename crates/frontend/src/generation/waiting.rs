@@ -1,8 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_observability::{Gauge, Registry};
 use forebay_protocols::{Error, ErrorClass};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
 use crate::pool::{Place, Placed, RoutedPrompt, WorkerPool};
@@ -10,7 +11,7 @@ use crate::pool::{Place, Placed, RoutedPrompt, WorkerPool};
 /// The requests that no worker can take yet: how many may wait, and for how long.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     limit: usize,
     time: Duration,
     waiting: Gauge,
@@ -20,21 +21,51 @@ impl Waiting {
     pub(crate) fn new(limits: &Limits, registry: &Registry) -> Self {
         let registry = registry.component("frontend");
         let limit = limits.waiting_requests.min(Semaphore::MAX_PERMITS);
-        let gauge = registry.gauge("waiting_limit", "Attempts that may wait for a worker");
+        let gauge = registry.gauge("waiting_limit", "Requests that may wait for a worker");
         gauge.set(i64::try_from(limit).unwrap_or(i64::MAX));
         Self {
-            places: Semaphore::new(limit),
+            places: Arc::new(Semaphore::new(limit)),
             limit,
             time: limits.worker_wait,
-            waiting: registry.gauge("waiting", "Attempts that wait for a worker"),
+            waiting: registry.gauge("waiting", "Requests that wait for a worker"),
         }
     }
 
+    /// Takes a place for a request.
+    ///
+    /// # Errors
+    ///
+    /// `CapacityExhausted` if too many wait already.
+    pub(super) fn enter(&self) -> Result<WaitingPlace, Error> {
+        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+            let limit = self.limit;
+            let message = format!("{limit} requests are waiting for a worker already");
+            let error = Error::new(ErrorClass::CapacityExhausted, "too_many_waiting", message);
+            return Err(error.with_retry_after(self.time));
+        };
+        self.waiting.inc();
+        Ok(WaitingPlace {
+            waiting: self.waiting.clone(),
+            time: self.time,
+            _permit: permit,
+        })
+    }
+}
+
+/// The place of a request some of whose choices wait for workers; whoever drops it gives it back.
+#[derive(Debug)]
+pub(super) struct WaitingPlace {
+    waiting: Gauge,
+    time: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl WaitingPlace {
     /// Waits for a worker that may have the prompt, and books it there.
     ///
     /// # Errors
     ///
-    /// `CapacityExhausted` if too many wait already, `Unavailable` if none comes in time.
+    /// `Unavailable` if none comes in time.
     pub(super) async fn for_worker(
         &self,
         pool: &WorkerPool,
@@ -42,13 +73,6 @@ impl Waiting {
         max_tokens: Option<u32>,
         excluded: &[Place],
     ) -> Result<Placed, Error> {
-        let Ok(_place) = self.places.try_acquire() else {
-            let limit = self.limit;
-            let message = format!("{limit} requests are waiting for a worker already");
-            let error = Error::new(ErrorClass::CapacityExhausted, "too_many_waiting", message);
-            return Err(error.with_retry_after(self.time));
-        };
-        let _counted = Counted::new(&self.waiting);
         let mut ready = pool.ready();
         let placed = async {
             loop {
@@ -69,18 +93,8 @@ impl Waiting {
     }
 }
 
-/// Counts one while it is there.
-struct Counted<'a>(&'a Gauge);
-
-impl<'a> Counted<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted<'_> {
+impl Drop for WaitingPlace {
     fn drop(&mut self) {
-        self.0.dec();
+        self.waiting.dec();
     }
 }

@@ -13,10 +13,10 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use crate::client::open_post;
-use crate::engine::{ScriptedEngine, opening, output};
+use crate::client::{open_post, post};
+use crate::engine::{ScriptedEngine, Turn, opening, output};
 use crate::server::{Server, until};
 
 /// How a client leaves.
@@ -79,6 +79,38 @@ async fn a_client_may_leave_at_any_byte() {
     }
     engine.until_live(0).await;
     until(|| nothing_is_left(&server)).await;
+}
+
+#[tokio::test]
+async fn wherever_a_request_ends_its_stage_ends() {
+    let engine = ScriptedEngine::new(|request| match request.prompt_token_ids.len() {
+        1 => Err(Error::invalid("prompt_token_ids", "is not good")),
+        _ => Ok(vec![Turn::Wait(Arc::new(Semaphore::new(0)))]),
+    });
+    let server = Server::start(engine.clone()).await;
+    let path = "/v1/completions";
+    let stages = |counts: [usize; 5]| {
+        let names = ["read", "prepare", "route", "first_token", "rest"];
+        names.iter().zip(counts).all(|(stage, count)| {
+            let name = "forebay_frontend_stage_duration_seconds_count";
+            server.has_metric(&format!("{name}{{stage=\"{stage}\"}} {count}"))
+        })
+    };
+    assert!(stages([0; 5]));
+    let body = json!({"model": "base", "prompt": "x", "n": 0});
+    assert_eq!(post(server.address, path, &body).await.status, 400);
+    assert!(stages([1, 1, 0, 0, 0]), "it is refused before it is routed");
+
+    let body = json!({"model": "base", "prompt": "x"});
+    assert_eq!(post(server.address, path, &body).await.status, 400);
+    assert!(stages([2, 2, 1, 0, 0]), "no worker takes it");
+
+    let body = json!({"model": "base", "prompt": "xx"});
+    let waiting = open_post(server.address, path, &body).await;
+    engine.until_live(1).await;
+    until(|| stages([3, 3, 2, 0, 0])).await;
+    drop(waiting);
+    until(|| stages([3, 3, 2, 1, 0])).await;
 }
 
 /// An engine that says `x` for ever, as fast as it is asked.

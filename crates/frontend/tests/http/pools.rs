@@ -198,12 +198,9 @@ async fn a_waiting_request_is_answered_by_the_worker_that_comes() {
         ..FrontendConfig::default()
     };
     let server = Server::of_pool(&pool, config).await;
-    let mut waiting = open_post(
-        server.address,
-        PATH,
-        &json!({"model": "base", "prompt": "x"}),
-    )
-    .await;
+    // It is one request, however many choices it has.
+    let body = json!({"model": "base", "prompt": ["x", "y"], "n": 2});
+    let mut waiting = open_post(server.address, PATH, &body).await;
     server.until_metric("forebay_frontend_waiting 1").await;
     let response = complete(&server, "x").await;
     response.assert_error(503, "too_many_waiting", None);

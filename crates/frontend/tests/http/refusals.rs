@@ -135,6 +135,9 @@ async fn choices_have_a_limit_over_all_prompts() {
     let body = json!({"model": "base", "prompt": ["a", "b", "c"], "n": 2});
     let response = post(server.address, "/v1/completions", &body).await;
     response.assert_error(413, "too_many_choices", Some("n"));
+    let body = json!({"model": "base", "prompt": ["a", "b", "c", "d", "e"]});
+    let response = post(server.address, "/v1/completions", &body).await;
+    response.assert_error(413, "too_many_choices", Some("prompt"));
 }
 
 #[tokio::test(start_paused = true)]
