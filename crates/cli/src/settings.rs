@@ -49,14 +49,20 @@ pub(crate) enum SettingsError {
         problem: Box<figment::error::Kind>,
     },
     /// A file that is not TOML.
+    #[error("{} is not TOML", path.display())]
+    Syntax {
+        path: PathBuf,
+        source: Box<figment::Error>,
+    },
+    /// Whatever else keeps the layers from being put together.
     #[error(transparent)]
-    Syntax(Box<figment::Error>),
+    Layers(Box<figment::Error>),
 }
 
 impl From<figment::Error> for SettingsError {
     fn from(error: figment::Error) -> Self {
         if error.path.is_empty() {
-            return Self::Syntax(Box::new(error));
+            return Self::Layers(Box::new(error));
         }
         let key = error.path.join(".");
         Self::Value {
@@ -156,6 +162,10 @@ impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
                 source,
             })?;
             layers = layers.merge(Toml::file_exact(file));
+            layers.data().map_err(|source| SettingsError::Syntax {
+                path: file.to_owned(),
+                source: Box::new(source),
+            })?;
         }
         layers = layers.merge(environment);
         for flag in flags {
@@ -430,7 +440,8 @@ mod tests {
             (error.to_string()).starts_with("setting `server.port` (flag --port): "),
             "{error}"
         );
-        assert!(load("nonsense", &[], vec![]).is_err());
+        let error = load("nonsense", &[], vec![]).unwrap_err();
+        assert!(error.to_string().ends_with(" is not TOML"), "{error}");
         let missing: Result<Settings<Sample>, _> = Settings::load(
             Some(Path::new("/nowhere.toml")),
             environment(&[]),
