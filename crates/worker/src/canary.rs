@@ -7,7 +7,7 @@ use forebay_protocols::worker::{SamplingParams, StopConditions};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
-/// Asks for one token. An engine that is too busy for it is well.
+/// Asks for one token.
 ///
 /// # Errors
 ///
@@ -18,14 +18,10 @@ pub(crate) async fn canary(
     limit: Duration,
 ) -> Result<(), Error> {
     let outcome = timeout(limit, generate(engine, request_id)).await;
-    match outcome {
-        Ok(Err(error)) if error.class == ErrorClass::CapacityExhausted => Ok(()),
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let message = "the engine takes too long to answer";
-            Err(Error::new(ErrorClass::Deadline, "canary_deadline", message))
-        }
-    }
+    outcome.unwrap_or_else(|_| {
+        let message = "the engine takes too long to answer";
+        Err(Error::new(ErrorClass::Deadline, "canary_deadline", message))
+    })
 }
 
 async fn generate(engine: &dyn Engine, request_id: String) -> Result<(), Error> {

@@ -4,9 +4,10 @@
 mod canary;
 mod config;
 mod error;
+mod stillness;
 mod supervisor;
 mod worker;
 
 pub use config::WorkerConfig;
-pub use error::StartError;
+pub use error::{ConfigError, StartError};
 pub use worker::{Worker, WorkerSpec};

@@ -1,81 +1,105 @@
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_engine::remote::{EngineHandler, KvPublisher, kv_topic};
-use forebay_engine::{Capabilities, Engine, Error};
+use forebay_engine::{Capabilities, Engine, Error, ErrorClass};
 use forebay_observability::ErrorChain;
-use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration};
-use futures::future::pending;
-use tokio::sync::Notify;
+use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration, Served};
+use futures::FutureExt as _;
+use futures::future::{Fuse, pending};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::canary::canary;
-use crate::config::WorkerConfig;
+use crate::config::Checked;
+use crate::stillness::{LOOKS, LOOKS_UNASKED, Sight, Stillness};
 
-/// What watches over a worker's engine, and makes it known while it answers.
+/// What watches over a worker's engine, and lets others use it while it answers.
 pub(crate) struct Supervisor {
-    pub(crate) config: WorkerConfig,
+    pub(crate) config: Checked,
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) handler: Arc<EngineHandler>,
     pub(crate) planes: Planes,
     pub(crate) condition: Option<Condition>,
+    /// Its address is the one of [`Present`].
     pub(crate) instance: Instance,
     /// How many were sent.
     pub(crate) canaries: AtomicU64,
 }
 
-/// While others know the worker.
+/// While others know the worker. Each time it is another one: what was seen of an engine before it
+/// was lost says nothing about it.
 pub(crate) struct Present {
+    handler: Arc<EngineHandler>,
+    served: Box<dyn Served>,
     registration: Box<dyn Registration>,
     publisher: KvPublisher,
 }
 
 impl Supervisor {
-    /// Whether the engine answers.
+    /// Whether the engine answers. One that is too busy to is well.
     pub(crate) async fn canary(&self) -> Result<(), Error> {
-        let number = self.canaries.fetch_add(1, Ordering::Relaxed);
-        let id = format!("canary-{}-{number}", self.instance.worker);
-        canary(&*self.engine, id, self.config.canary()).await
+        match self.answer().await {
+            Err(error) if error.class == ErrorClass::CapacityExhausted => Ok(()),
+            outcome => outcome,
+        }
     }
 
-    /// Makes the worker known; before that its KV events can be followed.
+    async fn answer(&self) -> Result<(), Error> {
+        let number = self.canaries.fetch_add(1, Ordering::Relaxed);
+        let id = format!("canary-{}-{number}", self.instance.worker);
+        canary(&*self.engine, id, self.config.canary).await
+    }
+
+    /// Serves the engine and makes the worker known; before that its KV events can be followed.
     pub(crate) async fn enter(&self) -> Result<Present, PlaneError> {
-        let worker = self.instance.worker;
-        let publisher = self.kv_publisher().await?;
-        let registration = self
-            .planes
-            .discovery
-            .register(self.instance.clone())
-            .await?;
+        let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
+        let handler = Arc::new(EngineHandler::new(self.engine.clone()));
+        let requests = &self.planes.requests;
+        let served = requests.serve(endpoint, worker, handler.clone()).await?;
+        let publisher = self.kv_publisher(&handler).await?;
+        let instance = Instance {
+            address: served.address().to_owned(),
+            ..self.instance.clone()
+        };
+        let registration = self.planes.discovery.register(instance).await?;
         if let Some(condition) = &self.condition {
             condition.set_ready();
         }
-        info!(
-            worker = worker.0,
-            address = self.instance.address,
-            "worker registered"
-        );
+        let address = served.address();
+        info!(worker = worker.0, address, "worker registered");
         Ok(Present {
+            handler,
+            served,
             registration,
             publisher,
         })
     }
 
-    /// Runs until it is cancelled, and leaves no registration then.
-    pub(crate) async fn run(self, mut present: Present, cancel: CancellationToken) {
+    /// Runs until it is cancelled, and leaves no registration then. What is served goes to
+    /// `hand_over`, if someone still wants it to end well.
+    pub(crate) async fn run(
+        self,
+        mut present: Present,
+        hand_over: oneshot::Sender<Box<dyn Served>>,
+        cancel: CancellationToken,
+    ) {
         loop {
             let lost = tokio::select! {
                 biased;
                 () = cancel.cancelled() => None,
-                error = self.engine_lost(&mut present.publisher) => Some(error),
+                error = self.engine_lost(&mut present) => Some(error),
             };
-            self.leave(present, lost.as_ref()).await;
-            if lost.is_none() {
+            let Some(error) = lost else {
+                self.deregister(present.registration).await;
+                // Where nobody is, its streams end here.
+                let _ = hand_over.send(present.served);
                 return;
-            }
+            };
+            self.lose(present, &error).await;
             present = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
@@ -85,39 +109,87 @@ impl Supervisor {
     }
 
     /// A new epoch of KV events, as the engine may have begun anew.
-    async fn kv_publisher(&self) -> Result<KvPublisher, PlaneError> {
+    async fn kv_publisher(&self, handler: &EngineHandler) -> Result<KvPublisher, PlaneError> {
         let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
         let topic = kv_topic(endpoint, worker);
         let publisher = self.planes.events.publisher(&topic, worker).await?;
-        Ok(self.handler.kv_publisher(publisher))
+        Ok(handler.kv_publisher(publisher))
     }
 
     /// Publishes KV events until the engine does not answer any more; gives how that showed.
-    async fn engine_lost(&self, publisher: &mut KvPublisher) -> Error {
+    async fn engine_lost(&self, present: &mut Present) -> Error {
         let ended = Notify::new();
+        let handler = &*present.handler;
         tokio::select! {
-            never = self.keep_publishing(publisher, &ended) => match never {},
-            error = self.watch_engine(&ended) => error,
+            never = self.keep_publishing(handler, &mut present.publisher, &ended) => match never {},
+            error = self.watch_engine(handler, &ended) => error,
+            error = self.stall(handler) => error,
         }
     }
 
     /// Asks the engine when something is odd.
-    async fn watch_engine(&self, ended: &Notify) -> Error {
+    async fn watch_engine(&self, handler: &EngineHandler, ended: &Notify) -> Error {
         loop {
             tokio::select! {
                 () = ended.notified() => {}
-                () = self.handler.unavailable() => {}
+                () = handler.unavailable() => {}
             }
-            if let Err(error) = self.canary().await {
-                return error;
+            let outputs = handler.progress().outputs;
+            match self.canary().await {
+                Ok(()) => {}
+                // It is late, but it answers others.
+                Err(error)
+                    if error.class == ErrorClass::Deadline
+                        && handler.progress().outputs != outputs => {}
+                Err(error) => return error,
             }
-            // It answers: what was odd is not looked into again at once.
-            sleep(self.config.retry()).await;
+            // What was odd is not looked into again at once.
+            sleep(self.config.retry).await;
+        }
+    }
+
+    /// Waits until the engine has done nothing for too long, though clients wait for it.
+    ///
+    /// After half of the time it is asked for a token: one that answers is well, whatever its load
+    /// and its clients look like. One that is too busy to has the other half to do something.
+    async fn stall(&self, handler: &EngineHandler) -> Error {
+        let sight = || Sight::of(handler, self.engine.load());
+        let mut stillness = Stillness::since(sight());
+        let mut asking = pin!(Fuse::terminated());
+        loop {
+            tokio::select! {
+                () = &mut asking => {
+                    stillness = Stillness::since(sight());
+                    continue;
+                }
+                () = sleep(self.config.stall_timeout / LOOKS) => {}
+            }
+            match stillness.look(sight()) {
+                LOOKS.. => {
+                    let message = "the engine does nothing";
+                    return Error::new(ErrorClass::Unavailable, "engine_stalled", message);
+                }
+                LOOKS_UNASKED => asking.set(self.until_answer().fuse()),
+                0 => asking.set(Fuse::terminated()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks once; never ends if the engine does not give the token.
+    async fn until_answer(&self) {
+        if self.answer().await.is_err() {
+            pending().await
         }
     }
 
     /// Publishes the engine's KV events, and says when they end.
-    async fn keep_publishing(&self, publisher: &mut KvPublisher, ended: &Notify) -> Infallible {
+    async fn keep_publishing(
+        &self,
+        handler: &EngineHandler,
+        publisher: &mut KvPublisher,
+        ended: &Notify,
+    ) -> Infallible {
         let capabilities = self.engine.info().capabilities;
         if !capabilities.contains(Capabilities::KV_EVENTS) {
             return pending().await;
@@ -126,8 +198,8 @@ impl Supervisor {
             publisher.run().await;
             ended.notify_one();
             *publisher = loop {
-                sleep(self.config.retry()).await;
-                match self.kv_publisher().await {
+                sleep(self.config.retry).await;
+                match self.kv_publisher(handler).await {
                     Ok(next) => break next,
                     Err(error) => self.warn(&error, "kv events not published"),
                 }
@@ -135,18 +207,20 @@ impl Supervisor {
         }
     }
 
-    /// Makes the worker unknown.
-    async fn leave(&self, present: Present, lost: Option<&Error>) {
-        let worker = self.instance.worker.0;
-        if let Some(error) = lost {
-            if let Some(condition) = &self.condition {
-                condition.set_not_ready("the engine does not answer");
-            }
-            let diagnostic = error.diagnostic.as_deref();
-            warn!(worker, %error, diagnostic, "engine lost");
+    /// Lets go of an engine: what runs there goes on elsewhere, at once, and nothing new comes.
+    async fn lose(&self, present: Present, error: &Error) {
+        if let Some(condition) = &self.condition {
+            condition.set_not_ready("the engine does not answer");
         }
-        match present.registration.deregister().await {
-            Ok(()) => info!(worker, "worker deregistered"),
+        let diagnostic = error.diagnostic.as_deref();
+        warn!(worker = self.instance.worker.0, %error, diagnostic, "engine lost");
+        drop(present.served);
+        self.deregister(present.registration).await;
+    }
+
+    async fn deregister(&self, registration: Box<dyn Registration>) {
+        match registration.deregister().await {
+            Ok(()) => info!(worker = self.instance.worker.0, "worker deregistered"),
             Err(error) => self.warn(&error, "worker not deregistered"),
         }
     }
@@ -156,11 +230,12 @@ impl Supervisor {
         warn!(worker, error = %ErrorChain(error), "{message}");
     }
 
-    /// Waits for the engine, and makes the worker known again.
+    /// Waits for the engine, and makes the worker known again. Nothing was asked of the engine
+    /// meanwhile: one that is too busy for a token is not well.
     async fn come_back(&self) -> Present {
         loop {
-            sleep(self.config.retry()).await;
-            if self.canary().await.is_err() {
+            sleep(self.config.retry).await;
+            if self.answer().await.is_err() {
                 continue;
             }
             match self.enter().await {

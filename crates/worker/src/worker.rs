@@ -3,9 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_engine::Engine;
-use forebay_engine::remote::{EngineHandler, WorkerCard, engine_endpoint};
+use forebay_engine::remote::WorkerCard;
 use forebay_runtime::{Condition, Instance, Planes, Served, TaskHandle, TaskKind, Tasks};
 use forebay_tokens::WorkerId;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::config::WorkerConfig;
@@ -27,15 +28,25 @@ pub struct WorkerSpec {
 
 /// An engine on the planes: others find it, ask it and follow its KV events.
 ///
-/// One task watches over it. When the engine is gone (its KV events end, or it answers a request
-/// with `Unavailable` and then fails to generate one token), the worker deregisters, says so in
-/// the log and its condition, and registers again once the engine answers. A shutdown of the
-/// process deregisters it first.
+/// One task watches over it. The engine is gone when
+///
+/// - its KV events end, or it answers a request with `Unavailable`, and then it fails to generate
+///   one token, or
+/// - it has stalled: clients wait for it, and for
+///   [`stall_timeout_seconds`](WorkerConfig::stall_timeout_seconds) none of them got an output, no
+///   prefill went on as far as [`Engine::load`] tells, and it failed to generate one token. A
+///   client that does not take its outputs waits for nothing. An engine that was paused through
+///   the worker may do nothing; a pause that came another way looks like a stall.
+///
+/// Then the worker ends the streams that run with `Unavailable`, so that whoever asks goes on
+/// elsewhere, deregisters, says so in the log and its condition, and is served and registered again
+/// once the engine answers. A shutdown of the process deregisters it first.
 ///
 /// Dropping it deregisters it in the background, and ends the streams that run.
 pub struct Worker {
     id: WorkerId,
-    served: Box<dyn Served>,
+    /// What the task leaves, once it has ended: nothing, if the engine was gone.
+    served: oneshot::Receiver<Box<dyn Served>>,
     task: TaskHandle,
 }
 
@@ -52,33 +63,29 @@ impl Worker {
         planes: &Planes,
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
-        let endpoint = engine_endpoint(&config.namespace).map_err(StartError::Namespace)?;
+        let config = config.checked()?;
         let card = WorkerCard {
             model: spec.model,
             engine: spec.engine.info().clone(),
         };
-        let handler = Arc::new(EngineHandler::new(spec.engine.clone()));
-        let mut supervisor = Supervisor {
-            config: config.clone(),
-            engine: spec.engine,
-            handler: handler.clone(),
-            planes: planes.clone(),
-            condition: spec.condition,
-            canaries: Default::default(),
+        let supervisor = Supervisor {
             instance: Instance {
-                endpoint: endpoint.clone(),
+                endpoint: config.endpoint.clone(),
                 worker: spec.id,
                 address: String::new(),
                 card: card.encode(),
             },
+            config,
+            engine: spec.engine,
+            planes: planes.clone(),
+            condition: spec.condition,
+            canaries: Default::default(),
         };
         supervisor.canary().await.map_err(StartError::Engine)?;
-        let served = planes.requests.serve(&endpoint, spec.id, handler).await;
-        let served = served.map_err(StartError::Plane)?;
-        supervisor.instance.address = served.address().to_owned();
         let present = supervisor.enter().await.map_err(StartError::Plane)?;
+        let (hand_over, served) = oneshot::channel();
         let task = tasks.spawn_cooperative(TaskKind::Background, "worker", |cancel| {
-            supervisor.run(present, cancel)
+            supervisor.run(present, hand_over, cancel)
         });
         Ok(Self {
             id: spec.id,
@@ -97,7 +104,10 @@ impl Worker {
     pub async fn stop(mut self, grace: Duration) -> bool {
         self.task.cancel();
         self.task.ended().await;
-        timeout(grace, self.served.drain()).await.is_ok()
+        match self.served.try_recv() {
+            Ok(served) => timeout(grace, served.drain()).await.is_ok(),
+            Err(_) => true,
+        }
     }
 }
 
@@ -111,7 +121,6 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("id", &self.id)
-            .field("address", &self.served.address())
             .finish_non_exhaustive()
     }
 }

@@ -187,14 +187,15 @@ impl Generation {
             State::Starting(start) => Poll::Ready(match ready!(start.poll_unpin(context)) {
                 Ok(outputs) => {
                     self.state = State::Running(outputs);
-                    self.mark.waits_no_more();
                     Some(Ok(encode(&worker::Accepted {})))
                 }
                 Err(error) => Some(Err(error)),
             }),
             State::Running(outputs) => {
                 let output = ready!(outputs.poll_next_unpin(context));
-                self.mark.gives();
+                if let Some(Ok(_)) = &output {
+                    self.mark.gives();
+                }
                 Poll::Ready(output.map(|output| output.map(|output| encode(&output))))
             }
             State::Ended => Poll::Ready(None),
@@ -210,6 +211,7 @@ impl Stream for Generation {
             self.mark.waits();
             return Poll::Pending;
         };
+        self.mark.waits_no_more();
         if let Some(Err(error)) = &item {
             if error.class == ErrorClass::Unavailable {
                 self.unavailable.notify_one();

@@ -74,15 +74,14 @@ impl Mark {
         self.shown.store(self.outputs << 1 | 1, Ordering::Relaxed);
     }
 
-    /// The client got what is not an output.
+    /// The client got something.
     pub(super) fn waits_no_more(&self) {
         self.shown.store(self.outputs << 1, Ordering::Relaxed);
     }
 
-    /// The client got an output.
+    /// What the client gets now is an output.
     pub(super) fn gives(&mut self) {
         self.outputs += 1;
-        self.waits_no_more();
     }
 }
 
@@ -111,8 +110,10 @@ mod tests {
         one.waits();
         two.waits();
         seen(2, 0);
-        one.gives();
-        one.gives();
+        for _ in 0..2 {
+            one.gives();
+            one.waits_no_more();
+        }
         seen(1, 2);
         two.waits_no_more();
         one.waits();

@@ -1,12 +1,13 @@
-//! An engine whose health and KV events a test decides.
+//! An engine whose health, progress and KV events a test decides.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use forebay_engine::{
-    Capabilities, Engine, EngineInfo, Error, ErrorClass, FinishReason, GenerateOutput,
+    Capabilities, Control, Engine, EngineInfo, Error, ErrorClass, FinishReason, GenerateOutput,
     GenerateRequest, GenerateStream, KvEventBatch, KvEventStream, Load,
 };
 use forebay_protocols::worker::PromptUsage;
@@ -28,6 +29,9 @@ pub(crate) struct Toy {
     info: EngineInfo,
     state: Arc<Mutex<State>>,
     alive: Arc<watch::Sender<bool>>,
+    moving: Arc<watch::Sender<bool>>,
+    /// What its load says of prefill.
+    pub(crate) prefill_tokens: Arc<AtomicU64>,
     pub(crate) running: Arc<watch::Sender<usize>>,
 }
 
@@ -80,6 +84,8 @@ impl Toy {
             },
             state: Arc::new(Mutex::new(State::new())),
             alive: Arc::new(watch::Sender::new(true)),
+            moving: Arc::new(watch::Sender::new(true)),
+            prefill_tokens: Arc::default(),
             running: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -102,6 +108,16 @@ impl Toy {
     /// An empty engine again.
     pub(crate) fn revive(&self) {
         self.alive.send_replace(true);
+    }
+
+    /// Accepts requests, and says nothing.
+    pub(crate) fn stall(&self) {
+        self.moving.send_replace(false);
+    }
+
+    /// Says what there is to say.
+    pub(crate) fn go_on(&self) {
+        self.moving.send_replace(true);
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -163,9 +179,14 @@ impl Engine for Toy {
                 },
                 ..Default::default()
             };
-            let outputs = stream::iter(1..=budget).then(move |number| async move {
-                tokio::task::yield_now().await;
-                Ok(output(number))
+            let moving = self.moving.subscribe();
+            let outputs = stream::iter(1..=budget).then(move |number| {
+                let mut moving = moving.clone();
+                async move {
+                    tokio::task::yield_now().await;
+                    let _ = moving.wait_for(|moving| *moving).await;
+                    Ok(output(number))
+                }
             });
             let toy = self.clone();
             let death = async move { Err(toy.death().await) }.into_stream();
@@ -193,8 +214,18 @@ impl Engine for Toy {
         Load {
             running_requests: u32::try_from(*self.running.borrow()).unwrap(),
             kv_blocks_total: 100,
+            prefill_tokens_pending: self.prefill_tokens.load(Ordering::Relaxed),
             ..Default::default()
         }
+    }
+
+    fn control(&self, control: Control) -> BoxFuture<'_, Result<(), Error>> {
+        match control {
+            Control::Pause => self.stall(),
+            Control::Resume => self.go_on(),
+            Control::Unspecified | Control::ClearKvCache => {}
+        }
+        async { Ok(()) }.boxed()
     }
 
     fn kv_events(&self) -> Result<KvEventStream, Error> {

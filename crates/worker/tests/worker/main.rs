@@ -1,109 +1,23 @@
 //! A worker on in-process planes: found, used, followed, lost and found again.
 #![allow(clippy::unwrap_used)]
 
-mod support;
+mod deployment;
+mod stalls;
+mod toy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_engine::remote::{KvUpdate, RemoteEngine, engine_endpoint, follow_kv_events};
-use forebay_engine::{Engine, ErrorClass, GenerateRequest, GenerateStream};
-use forebay_observability::Registry;
-use forebay_protocols::worker::StopConditions;
-use forebay_runtime::{
-    EndpointId, Health, Instance, InstanceEvent, Planes, Shutdown, ShutdownCause, ShutdownConfig,
-    Tasks, Watch,
-};
+use deployment::*;
+use forebay_engine::remote::{KvUpdate, follow_kv_events};
+use forebay_engine::{Engine, ErrorClass, GenerateStream};
+use forebay_runtime::{Shutdown, ShutdownCause, ShutdownConfig};
 use forebay_tokens::{KvEvent, WorkerId};
-use forebay_worker::{StartError, Worker, WorkerConfig, WorkerSpec};
+use forebay_worker::{StartError, WorkerConfig};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use support::*;
-
-/// A deployment of one worker.
-struct Deployment {
-    planes: Planes,
-    tasks: Tasks,
-    health: Health,
-    toy: Toy,
-    watch: Watch,
-}
-
-fn endpoint() -> EndpointId {
-    engine_endpoint("forebay").unwrap()
-}
-
-fn config() -> WorkerConfig {
-    WorkerConfig {
-        retry_seconds: 0.01,
-        ..Default::default()
-    }
-}
-
-impl Deployment {
-    async fn new() -> Self {
-        let planes = Planes::in_process();
-        let mut watch = planes.discovery.watch(&endpoint()).await.unwrap();
-        assert_eq!(watch.next().await, Some(InstanceEvent::Present(vec![])));
-        Self {
-            planes,
-            tasks: Tasks::new(&Registry::new()),
-            health: Health::new(),
-            toy: Toy::new(),
-            watch,
-        }
-    }
-
-    async fn start(&self) -> Result<Worker, StartError> {
-        let spec = WorkerSpec {
-            id: WorkerId(5),
-            model: "model".into(),
-            engine: Arc::new(self.toy.clone()),
-            condition: Some(self.health.condition("engine", "starting")),
-        };
-        Worker::start(&config(), spec, &self.planes, &self.tasks).await
-    }
-
-    async fn next_event(&mut self) -> InstanceEvent {
-        in_time(self.watch.next()).await.unwrap()
-    }
-
-    /// The instance that comes next.
-    async fn put(&mut self) -> Instance {
-        match self.next_event().await {
-            InstanceEvent::Put(instance) => instance,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// The engine that comes next.
-    async fn found(&mut self) -> RemoteEngine {
-        let instance = self.put().await;
-        self.remote(instance)
-    }
-
-    async fn removed(&mut self) {
-        let removed = InstanceEvent::Removed(WorkerId(5));
-        assert_eq!(self.next_event().await, removed);
-    }
-
-    fn remote(&self, instance: Instance) -> RemoteEngine {
-        RemoteEngine::new(instance, &self.planes, &self.tasks).unwrap()
-    }
-}
-
-fn request(tokens: u32) -> GenerateRequest {
-    GenerateRequest {
-        request_id: "request".into(),
-        prompt_token_ids: vec![1, 2, 3],
-        stop: Some(StopConditions {
-            max_tokens: Some(tokens),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
+use toy::*;
 
 async fn count(stream: GenerateStream) -> usize {
     let outputs: Vec<_> = in_time(stream.collect()).await;
@@ -147,20 +61,14 @@ async fn an_engine_that_does_not_answer_is_not_registered() {
 }
 
 #[tokio::test]
-async fn a_namespace_is_a_name() {
+async fn settings_are_checked() {
     let deployment = Deployment::new().await;
-    let spec = WorkerSpec {
-        id: WorkerId(5),
-        model: "model".into(),
-        engine: Arc::new(deployment.toy.clone()),
-        condition: None,
-    };
     let config = WorkerConfig {
         namespace: "No name".into(),
         ..config()
     };
-    let error = Worker::start(&config, spec, &deployment.planes, &deployment.tasks).await;
-    assert!(matches!(error, Err(StartError::Namespace(_))));
+    let error = deployment.start_with(&config).await;
+    assert!(matches!(error, Err(StartError::Config(_))));
 }
 
 #[tokio::test]
