@@ -11,6 +11,7 @@ use forebay_mock_engine::MockerConfig;
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::ShutdownConfig;
+use forebay_worker::WorkerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::args::ServeArgs;
@@ -34,6 +35,8 @@ pub(crate) struct ServeConfig {
     pub(crate) sampling: SamplingDefaults,
     pub(crate) frontend: FrontendConfig,
     pub(crate) workers: WorkersConfig,
+    /// Each worker.
+    pub(crate) worker: WorkerConfig,
     /// Threads that serve connections and carry tokens, at least 1; engines compute on their own.
     /// Default: half of the cores. A token is carried in a few microseconds, so that to wake one
     /// more thread for it costs more than it saves.
@@ -69,6 +72,7 @@ impl ServeConfig {
         at_most("engine.threads", self.engine.threads, MOST_THREADS)?;
         self.sampling.check()?;
         self.frontend.check()?;
+        self.worker.check()?;
         self.engine.check().context("wrong setting in `engine`")?;
         self.mocker.check().context("wrong setting in `mocker`")?;
         (self.shutdown.check()).context("wrong setting in `shutdown`")

@@ -17,7 +17,7 @@ use forebay_model_store::{ModelRef, PulledModel, catalog};
 use forebay_observability::{BuildInfo, Registry, Telemetry};
 use forebay_runtime::{Health, Planes, Shutdown, Signal, TaskKind, Tasks, signals};
 use forebay_tokens::WorkerId;
-use forebay_worker::{Worker, WorkerConfig, WorkerSpec};
+use forebay_worker::{Worker, WorkerSpec};
 use futures::future::try_join_all;
 use futures::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,6 @@ pub(crate) async fn run(
     };
     let tasks = process.tasks.clone();
     let planes = Planes::in_process();
-    let worker_config = WorkerConfig::default();
     let workers = (1..).map(WorkerId).zip(engines).map(|(id, engine)| {
         let spec = WorkerSpec {
             id,
@@ -91,7 +90,7 @@ pub(crate) async fn run(
             engine,
             condition: None,
         };
-        Worker::start(&worker_config, spec, &planes, &tasks)
+        Worker::start(&config.worker, spec, &planes, &tasks)
     });
     // They are registered as long as they are held.
     let _workers = tokio::select! {
@@ -100,7 +99,7 @@ pub(crate) async fn run(
     };
     pool.follow(
         &planes,
-        engine_endpoint(&worker_config.namespace)?,
+        engine_endpoint(&config.worker.namespace)?,
         &name,
         &tasks,
     );

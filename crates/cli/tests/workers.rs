@@ -142,29 +142,50 @@ fn round_robin_takes_turns() {
     assert_eq!(cached, [0, 0, 256, 256]);
 }
 
-#[test]
-fn an_answer_survives_the_worker_that_crashes() {
+/// Two mockers, the first of which has a fault.
+fn with_fault(fault: &str, after_seconds: f64, settings: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("serve.toml");
-    let settings = "[[mocker.faults]]\nafter_seconds = 0.4\ninstance = 0\nfault = \"crash\"\n";
-    std::fs::write(&file, settings).unwrap();
+    let fault = format!(
+        "[[mocker.faults]]\nafter_seconds = {after_seconds}\ninstance = 1\nfault = {fault}\n"
+    );
+    std::fs::write(&file, fault).unwrap();
     let flags = ["--workers", "2", "--config", file.to_str().unwrap()];
-    let server = Server::start(&flags);
-    // One for each worker; the one of them that is there at the crash goes on at the other.
-    let answers = thread::scope(|scope| {
-        let asking = [0, 1].map(|_| scope.spawn(|| server.complete("Once", 150)));
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    Server::start(&flags.into_iter().chain(settings).collect::<Vec<_>>())
+}
+
+/// Asks for two answers at once, one for each worker. The one that begins where the fault is goes
+/// on at the other, which leaves it as whole as the one that was always there.
+fn one_moves(server: &Server, tokens: u32) {
+    let [one, two] = thread::scope(|scope| {
+        let asking = [0, 1].map(|_| scope.spawn(|| server.complete("Once", tokens)));
         asking.map(|asking| asking.join().unwrap())
     });
+    assert_eq!(one["usage"]["completion_tokens"], tokens);
+    assert_eq!(one["choices"], two["choices"]);
+    assert_eq!(
+        one["usage"]["completion_tokens"],
+        two["usage"]["completion_tokens"]
+    );
     server.until_metric("forebay_frontend_workers{model=\"mocker\",state=\"ready\"} 1");
-    let reference = server.complete("Once", 150);
-    for answer in answers {
-        assert_eq!(answer["usage"]["completion_tokens"], 150);
-        assert_eq!(
-            answer["choices"][0]["text"],
-            reference["choices"][0]["text"]
-        );
-    }
+    server.until_metric("forebay_frontend_retries_total{model=\"mocker\"} 1");
     server.until_metric("forebay_frontend_booked_requests{model=\"mocker\"} 0");
+}
+
+#[test]
+fn an_answer_survives_the_worker_that_crashes() {
+    // At 6 ms a token the answers take twice as long as it is to the crash, or more.
+    one_moves(&with_fault("\"crash\"", 3.0, &[]), 1000);
+}
+
+#[test]
+fn an_answer_survives_the_worker_that_stalls() {
+    let settings = ["worker.stall_timeout_seconds=2"];
+    one_moves(
+        &with_fault("{ stall = { seconds = 3600 } }", 1.5, &settings),
+        500,
+    );
 }
 
 #[test]
@@ -195,6 +216,7 @@ fn settings_of_workers_are_checked() {
         (["--router-mode", "nearest"], "router"),
         (["--set", "frontend.router.mode=direct"], "router.mode"),
         (["--set", "mocker.speeed=0"], "mocker.speed"),
+        (["--set", "worker.retry_seconds=0"], "retry_seconds"),
     ] {
         let output = serve().args(flags).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -38,7 +38,8 @@ pub enum Fault {
 pub struct ScheduledFault {
     /// Seconds after the engine's start.
     pub after_seconds: f64,
-    /// Which of the engines that share these settings, from 0. Default: every one.
+    /// Which of the engines that share these settings, by the number that it is started with; in
+    /// `forebay serve` that is its worker's, from 1. Default: every one.
     #[serde(default)]
     pub instance: Option<u32>,
     /// What happens.

@@ -69,6 +69,7 @@ impl Engines {
         };
         // Mockers have no KV that a name could give away.
         let key = ContentKey::new([0; 32]);
+        // Numbered as their workers are.
         let start = |instance| -> Result<Arc<dyn Engine>> {
             go_on(cancel)?;
             let instance = u32::try_from(instance)?;
@@ -77,7 +78,7 @@ impl Engines {
         };
         Ok(Self {
             text,
-            engines: (0..count.get()).map(start).collect::<Result<_>>()?,
+            engines: (1..=count.get()).map(start).collect::<Result<_>>()?,
         })
     }
 }
