@@ -37,36 +37,37 @@ struct Sample {
     index_blocks: u64,
     index_bytes: u64,
     dropped_blocks: u64,
+    kv_resets: u64,
 }
 
 /// A number of each pool.
-struct GaugeOfPool {
+struct NumberOfPool {
     name: &'static str,
     help: &'static str,
     unit: &'static str,
     value: fn(&Sample) -> u64,
 }
 
-const GAUGES: [GaugeOfPool; 4] = [
-    GaugeOfPool {
+const GAUGES: [NumberOfPool; 4] = [
+    NumberOfPool {
         name: "forebay_frontend_booked_requests",
         help: "Choices that were sent to workers and have not ended",
         unit: "",
         value: |sample| sample.booked_requests,
     },
-    GaugeOfPool {
+    NumberOfPool {
         name: "forebay_frontend_booked_prefill",
         help: "Prompt tokens that workers still have to compute, as far as is known here",
         unit: "tokens",
         value: |sample| sample.booked_prefill_tokens,
     },
-    GaugeOfPool {
+    NumberOfPool {
         name: "forebay_frontend_router_index",
         help: "KV blocks of all workers that the router knows of",
         unit: "blocks",
         value: |sample| sample.index_blocks,
     },
-    GaugeOfPool {
+    NumberOfPool {
         name: "forebay_frontend_router_index",
         help: "Memory of the router's prefix index",
         unit: "bytes",
@@ -74,12 +75,43 @@ const GAUGES: [GaugeOfPool; 4] = [
     },
 ];
 
-impl GaugeOfPool {
+const COUNTERS: [NumberOfPool; 2] = [
+    NumberOfPool {
+        name: "forebay_frontend_router_index_dropped",
+        help: "KV blocks that the router's prefix index had no room for",
+        unit: "blocks",
+        value: |sample| sample.dropped_blocks,
+    },
+    NumberOfPool {
+        name: "forebay_frontend_kv_resets",
+        help: "Times that what a worker has cached was asked for anew, as KV events were lost",
+        unit: "",
+        value: |sample| sample.kv_resets,
+    },
+];
+
+impl NumberOfPool {
     fn unit(&self) -> Option<Unit> {
         match self.unit {
             "" => None,
             unit => Some(Unit::Other(unit.to_owned())),
         }
+    }
+
+    /// Encodes it for each pool, as a `metric`.
+    fn encode<M: EncodeMetric>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        samples: &[Sample],
+        metric: fn(u64) -> M,
+    ) -> fmt::Result {
+        let (unit, kind) = (self.unit(), metric(0).metric_type());
+        let mut family = encoder.encode_descriptor(self.name, self.help, unit.as_ref(), kind)?;
+        for sample in samples {
+            let labels = sample.labels();
+            metric((self.value)(sample)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +137,7 @@ impl Sample {
             index_blocks: workers.iter().map(|w| w.known_blocks as u64).sum(),
             index_bytes: index_bytes as u64,
             dropped_blocks,
+            kv_resets: pool.kv_resets(),
         }
     }
 }
@@ -116,27 +149,11 @@ impl Collector for PoolCollector {
             .map(|(model, pool)| Sample::take(model, pool))
             .collect();
         workers(&mut encoder, &samples)?;
-        for gauge in GAUGES {
-            let unit = gauge.unit();
-            let kind = ConstGauge::<u64>::new(0).metric_type();
-            let (name, help) = (gauge.name, gauge.help);
-            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
-            for sample in &samples {
-                let labels = sample.labels();
-                let value = ConstGauge::new((gauge.value)(sample));
-                value.encode(family.encode_family(&labels)?)?;
-            }
+        for gauge in &GAUGES {
+            gauge.encode(&mut encoder, &samples, ConstGauge::<u64>::new)?;
         }
-        let unit = Unit::Other("blocks".into());
-        let mut family = encoder.encode_descriptor(
-            "forebay_frontend_router_index_dropped",
-            "KV blocks that the router's prefix index had no room for",
-            Some(&unit),
-            ConstCounter::<u64>::new(0).metric_type(),
-        )?;
-        for sample in &samples {
-            let labels = sample.labels();
-            ConstCounter::new(sample.dropped_blocks).encode(family.encode_family(&labels)?)?;
+        for counter in &COUNTERS {
+            counter.encode(&mut encoder, &samples, ConstCounter::<u64>::new)?;
         }
         Ok(())
     }

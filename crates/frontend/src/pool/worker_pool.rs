@@ -44,6 +44,7 @@ struct Inner {
     owner: OwnerId,
     next_booking: AtomicU64,
     random: AtomicU64,
+    kv_resets: AtomicU64,
     started: Instant,
 }
 
@@ -129,6 +130,7 @@ impl WorkerPool {
             owner: OwnerId(random_u64()),
             next_booking: AtomicU64::new(0),
             random: AtomicU64::new(random_u64()),
+            kv_resets: AtomicU64::new(0),
             started: Instant::now(),
             model,
         })))
@@ -315,6 +317,16 @@ impl WorkerPool {
         let state = self.0.state.lock();
         let index = state.router.index();
         (index.size_bytes(), index.dropped_blocks())
+    }
+
+    /// What a worker has cached had to be asked for anew.
+    pub(super) fn count_kv_reset(&self) {
+        self.0.kv_resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened.
+    pub(super) fn kv_resets(&self) -> u64 {
+        self.0.kv_resets.load(Ordering::Relaxed)
     }
 
     /// Changes the workers, and tells those who wait for one.
