@@ -46,7 +46,9 @@ pub trait Engine: Send + Sync + 'static {
     /// none.
     fn abort(&self, request: &RequestId);
 
-    /// What the engine is doing now. Cheap: routers ask for it often.
+    /// What the engine is doing now. Cheap: routers ask for it often. While no output comes, who
+    /// watches over the engine takes `prefill_tokens_pending` that fall and `kv_blocks_active` that
+    /// rise for signs of work.
     fn load(&self) -> Load;
 
     /// Subscribes to what the KV cache holds.

@@ -24,7 +24,7 @@ pub(crate) struct Supervisor {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) planes: Planes,
     pub(crate) condition: Option<Condition>,
-    /// Its address is the one of [`Present`].
+    /// Without an address, which it has only while it is served.
     pub(crate) instance: Instance,
     /// How many were sent.
     pub(crate) canaries: AtomicU64,
