@@ -2,14 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_batch_scheduler::SequenceId;
-use forebay_engine::host::{
-    KvBroadcast, KvSubscription, LiveStreams, OutputStream, OutputWriter, Unwanted,
-};
-use forebay_engine::{Control, Error, ErrorClass, FinishReason, GenerateRequest, Load};
+use forebay_engine::host::{KvBroadcast, KvSubscription, LiveStreams, OutputStream, Writers};
+use forebay_engine::{Control, Error, ErrorClass, GenerateRequest, Load};
 use forebay_mocker::{ConfigError, Fault, Mocker};
 use forebay_tokens::{DpRank, RequestId};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +34,7 @@ pub(crate) struct Shared {
 
 struct State {
     mocker: Mocker,
-    writers: FxHashMap<SequenceId, OutputWriter>,
+    writers: Writers<SequenceId>,
     /// `None` once the engine is of no use any more.
     kv_events: Option<KvBroadcast>,
     /// Until when the task sleeps if nobody wakes it; `None` is for ever.
@@ -53,7 +50,7 @@ impl Shared {
             load: Mutex::new(mocker.load()),
             state: Mutex::new(State {
                 mocker,
-                writers: FxHashMap::default(),
+                writers: Writers::default(),
                 kv_events: Some(KvBroadcast::new(RANK)),
                 sleeps_until: None,
                 has_stopped: false,
@@ -196,39 +193,13 @@ impl State {
 
     /// Ends the choices that nobody wants any more.
     fn end_unwanted(&mut self) {
-        let unwanted: Vec<_> = self
-            .writers
-            .iter()
-            .filter_map(|(id, writer)| Some((*id, writer.unwanted()?)))
-            .collect();
-        for (id, why) in unwanted {
-            let last = self.mocker.abort(id);
-            let writer = self.writers.remove(&id);
-            if let (Some(writer), Some(last), Unwanted::Aborted) = (writer, last, why) {
-                writer.send(last);
-            }
-        }
+        let mocker = &mut self.mocker;
+        self.writers.end_unwanted(|id| mocker.abort(id));
     }
 
     fn hand_over(&mut self) {
         for (id, output) in self.mocker.take_outputs() {
-            match output {
-                Ok(output) if output.finish_reason() == FinishReason::Unspecified => {
-                    if let Some(writer) = self.writers.get(&id) {
-                        writer.send(output);
-                    }
-                }
-                Ok(output) => {
-                    if let Some(writer) = self.writers.remove(&id) {
-                        writer.send(output);
-                    }
-                }
-                Err(error) => {
-                    if let Some(writer) = self.writers.remove(&id) {
-                        writer.fail(error);
-                    }
-                }
-            }
+            self.writers.hand_over(id, output);
         }
     }
 

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_batch_scheduler::SequenceId;
-use forebay_engine::host::{KvBroadcast, KvSubscription, LiveStreams, OutputWriter, Unwanted};
-use forebay_engine::{Control, Error, FinishReason, GenerateRequest, Load};
+use forebay_engine::host::{KvBroadcast, KvSubscription, LiveStreams, OutputWriter, Writers};
+use forebay_engine::{Control, Error, GenerateRequest, Load};
 use forebay_tokens::{DpRank, TokenId};
 use futures::executor::block_on;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +61,7 @@ pub(super) fn wake(commands: &mpsc::WeakSender<Command>) {
 pub(super) struct StepLoop {
     core: EngineCore,
     commands: mpsc::Receiver<Command>,
-    writers: FxHashMap<SequenceId, OutputWriter>,
+    writers: Writers<SequenceId>,
     kv_events: KvBroadcast,
     streams: LiveStreams,
     load: Arc<Mutex<Load>>,
@@ -80,7 +79,7 @@ impl StepLoop {
         Self {
             core,
             commands,
-            writers: FxHashMap::default(),
+            writers: Writers::default(),
             kv_events: KvBroadcast::new(RANK),
             streams,
             load,
@@ -185,18 +184,8 @@ impl StepLoop {
 
     /// Ends the choices that nobody wants any more.
     fn end_unwanted(&mut self) {
-        let unwanted: Vec<_> = self
-            .writers
-            .iter()
-            .filter_map(|(id, writer)| Some((*id, writer.unwanted()?)))
-            .collect();
-        for (id, why) in unwanted {
-            let last = self.core.abort(id);
-            let writer = self.writers.remove(&id);
-            if let (Some(writer), Some(last), Unwanted::Aborted) = (writer, last, why) {
-                writer.send(last);
-            }
-        }
+        let core = &mut self.core;
+        self.writers.end_unwanted(|id| core.abort(id));
     }
 
     /// Steps the engine, and hands the outputs over. Whether there was anything to compute.
@@ -211,21 +200,10 @@ impl StepLoop {
         // Who sees the end of a stream sees the load without it.
         self.publish_load();
         for (id, output) in report.outputs {
-            match output {
-                Ok(output) => {
-                    self.metrics.output(&output);
-                    if output.finish_reason() == FinishReason::Unspecified {
-                        self.writers[&id].send(output);
-                    } else if let Some(writer) = self.writers.remove(&id) {
-                        writer.send(output);
-                    }
-                }
-                Err(error) => {
-                    if let Some(writer) = self.writers.remove(&id) {
-                        writer.fail(error);
-                    }
-                }
+            if let Ok(output) = &output {
+                self.metrics.output(output);
             }
+            self.writers.hand_over(id, output);
         }
         true
     }
