@@ -11,6 +11,7 @@ mod bench;
 mod codegen;
 mod counts;
 mod deny;
+mod installs;
 mod packages;
 mod process;
 mod setup;

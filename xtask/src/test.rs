@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::counts::Counts;
-use crate::{bench, packages, process, setup, workspace};
+use crate::{bench, installs, packages, process, setup, workspace};
 
 /// The model that tests use, by the name that `forebay model` knows.
 const MODEL: &str = "smollm2-135m";
@@ -38,6 +38,8 @@ enum Part {
     Python,
     /// Every crate built from its package.
     Packages,
+    /// Every binary installed from its crate, and run.
+    Installs,
     /// Instruction counts against the committed ones.
     Instructions,
 }
@@ -73,6 +75,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if parts.contains(&Part::Packages) {
         counts += part("packages", packages::run());
+    }
+    if parts.contains(&Part::Installs) {
+        counts += part("installs", installs::run());
     }
     if parts.contains(&Part::Instructions) {
         counts += part("instructions", bench::check_instructions());
