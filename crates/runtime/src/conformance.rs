@@ -59,6 +59,7 @@ macro_rules! request_plane_conformance_tests {
             ends_with_its_server
             drains
             carries_many_streams
+            tells_how_things_stand
         }
     };
 }

@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 
 pub use in_process::InProcessEvents;
 
+use crate::discovery::Instance;
 use crate::names::Topic;
 use crate::planes::PlaneError;
 
@@ -64,13 +65,20 @@ pub trait EventPlane: Send + Sync + 'static {
         publisher: WorkerId,
     ) -> BoxFuture<'a, Result<Box<dyn Publisher>, PlaneError>>;
 
-    /// Subscribes to a topic, whether anyone publishes there or not. What is published after this
-    /// has returned arrives, or its loss is noticed.
+    /// Subscribes to a topic of `publisher`'s, whether anyone publishes there or not. What is
+    /// published after this has returned arrives, or its loss is noticed.
+    ///
+    /// A plane whose topics are everyone's gives the events of all who publish on the topic; one
+    /// that connects to the publisher itself gives those of `publisher`'s process.
     ///
     /// # Errors
     ///
     /// [`PlaneError`].
-    fn subscribe<'a>(&'a self, topic: &'a Topic) -> BoxFuture<'a, Result<EventStream, PlaneError>>;
+    fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: &'a Instance,
+    ) -> BoxFuture<'a, Result<EventStream, PlaneError>>;
 }
 
 /// One publisher's end of a topic. What it published still arrives when it is dropped.

@@ -29,8 +29,8 @@ pub use names::{EndpointId, InvalidName, Topic};
 pub use outcome::{Outcome, TaskEnd};
 pub use planes::{PlaneError, Planes};
 pub use request_plane::{
-    InProcessPlane, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
-    worker_stopped, worker_unreachable,
+    InProcessPlane, PeerState, PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler,
+    StreamRequest, worker_stopped, worker_unreachable,
 };
 pub use scope::{CancelScope, KillGuard};
 pub use shutdown::{Shutdown, ShutdownCause, ShutdownReport};

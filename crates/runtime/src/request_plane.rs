@@ -1,6 +1,7 @@
 //! Requests and their answers.
 
 mod in_process;
+mod peer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub use in_process::InProcessPlane;
+pub use peer::{PeerState, PeerWatch};
 
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
@@ -82,6 +84,12 @@ pub trait RequestPlane: Send + Sync + 'static {
     /// Nothing is promised to be sent before the answer is polled. Dropping the answer ends the
     /// stream on both sides.
     fn open(&self, address: &str, request: StreamRequest) -> ResponseStream;
+
+    /// How things stand with what is served at `address`, whether anything is yet or not.
+    ///
+    /// While the watch lives, the plane looks after the peer: it keeps a connection where it has
+    /// any, and notices silence.
+    fn peer(&self, address: &str) -> PeerWatch;
 }
 
 /// An endpoint that is served. Dropping it stops that: streams that still run end with

@@ -41,7 +41,8 @@ async fn begin(
     instance: &Instance,
 ) -> Result<(Vec<KvEventBatch>, Changes), Error> {
     let topic = kv_topic(&instance.endpoint, instance.worker);
-    let events = planes.events.subscribe(&topic).await.map_err(|error| {
+    let subscribed = planes.events.subscribe(&topic, instance).await;
+    let events = subscribed.map_err(|error| {
         let message = "the KV events cannot be reached";
         Error::new(ErrorClass::Unavailable, "kv_events_unreachable", message)
             .with_diagnostic(error.to_string())

@@ -5,7 +5,7 @@ use forebay_tokens::WorkerId;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::in_time;
-use crate::{Event, EventPlane, EventStream, Lagged, Publisher, Topic};
+use crate::{EndpointId, Event, EventPlane, EventStream, Instance, Lagged, Publisher, Topic};
 
 fn topic(name: &str) -> Topic {
     Topic::new(name).expect("a proper topic")
@@ -19,7 +19,14 @@ async fn publisher(plane: &dyn EventPlane, name: &str, worker: u64) -> Box<dyn P
 
 async fn subscribe(plane: &dyn EventPlane, name: &str) -> EventStream {
     let topic = topic(name);
-    let events = in_time(plane.subscribe(&topic)).await;
+    // A plane that connects to publishers is put through the suite with an address of its own.
+    let instance = Instance {
+        endpoint: EndpointId::new("suite", "worker", "engine").expect("proper names"),
+        worker: WorkerId(1),
+        address: String::new(),
+        card: Bytes::new(),
+    };
+    let events = in_time(plane.subscribe(&topic, &instance)).await;
     events.expect("a topic has subscribers")
 }
 

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::in_time;
 use crate::{
-    EndpointId, PlaneError, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
+    EndpointId, PeerState, PlaneError, RequestPlane, ResponseStream, Served, StreamHandler,
+    StreamRequest,
 };
 
 /// A handler from a function.
@@ -427,4 +428,34 @@ pub async fn carries_many_streams(plane: &dyn RequestPlane) {
     });
     in_time(future::join_all(streams)).await;
     handlers.none().await;
+}
+
+/// Whoever watches an address learns whether it is served, drains or is gone.
+pub async fn tells_how_things_stand(plane: &dyn RequestPlane) {
+    let served = serve(plane, 1, |_| endless().take(10).boxed()).await;
+    let address = served.address().to_owned();
+    let mut early = plane.peer(&address);
+    assert_eq!(in_time(early.next()).await, Some(PeerState::Reachable));
+    assert!(early.next().now_or_never().is_none(), "nothing changed");
+    let mut running = plane.open(&address, request("go"));
+    next_frame(&mut running).await;
+    let drained = served.drain();
+    let rest = async {
+        assert_eq!(early.next().await, Some(PeerState::Draining));
+        let late = plane.peer(&address).next().await;
+        assert_eq!(late, Some(PeerState::Draining));
+        running.count().await
+    };
+    let (count, ()) = in_time(future::join(rest, drained)).await;
+    assert_eq!(count, 9);
+    drop(served);
+    assert_eq!(in_time(early.next()).await, Some(PeerState::Lost));
+    assert!(
+        early.next().now_or_never().is_none(),
+        "a watch does not end"
+    );
+    for address in [&address, "nowhere"] {
+        let state = in_time(plane.peer(address).next()).await;
+        assert_eq!(state, Some(PeerState::Lost), "{address}");
+    }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::queue::Queue;
 use super::{Event, EventPlane, EventStream, Lagged, Publisher, Stamp};
+use crate::discovery::Instance;
 use crate::names::Topic;
 use crate::planes::PlaneError;
 
@@ -82,7 +83,11 @@ impl EventPlane for InProcessEvents {
         .boxed()
     }
 
-    fn subscribe<'a>(&'a self, topic: &'a Topic) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
+    fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
+        _publisher: &'a Instance,
+    ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
         async move {
             let channel = self.shared.lock().channel(topic);
             let queue = Arc::new(Mutex::new(Queue::new(EVENTS)));
@@ -143,18 +148,25 @@ impl Publisher for PublisherHere {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::names::EndpointId;
 
     crate::event_plane_conformance_tests!(InProcessEvents::new());
 
     #[tokio::test]
     async fn nothing_is_kept_of_topics_that_nobody_uses() {
         let plane = InProcessEvents::new();
+        let instance = Instance {
+            endpoint: EndpointId::new("a", "b", "c").unwrap(),
+            worker: WorkerId(1),
+            address: String::new(),
+            card: Bytes::new(),
+        };
         let topics = ["a", "b", "c"].map(|name| Topic::new(name).unwrap());
         for topic in &topics {
             drop(plane.publisher(topic, WorkerId(1)).await.unwrap());
-            drop(plane.subscribe(topic).await.unwrap());
+            drop(plane.subscribe(topic, &instance).await.unwrap());
         }
-        let subscription = plane.subscribe(&topics[0]).await.unwrap();
+        let subscription = plane.subscribe(&topics[0], &instance).await.unwrap();
         assert_eq!(plane.shared.lock().topics.len(), 1);
         let channel = plane.shared.lock().channel(&topics[0]);
         drop(subscription);

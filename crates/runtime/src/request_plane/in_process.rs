@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest, worker_stopped,
-    worker_unreachable,
+    PeerState, PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
+    worker_stopped, worker_unreachable,
 };
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
@@ -28,6 +28,8 @@ use crate::planes::PlaneError;
 ///
 /// When the server stops, a stream's client is woken and gets the error; the handler's part is
 /// dropped then.
+///
+/// A peer that is lost stays so: an address that is served again is for a new watch.
 #[derive(Clone, Default)]
 pub struct InProcessPlane {
     services: Services,
@@ -42,6 +44,7 @@ struct Service {
     streams: Mutex<Streams>,
     /// How many streams run; sent when the last one of a draining service has ended.
     running: watch::Sender<usize>,
+    state: watch::Sender<PeerState>,
 }
 
 #[derive(Default)]
@@ -82,6 +85,7 @@ impl RequestPlane for InProcessPlane {
                 handler,
                 streams: Mutex::default(),
                 running: watch::Sender::new(0),
+                state: watch::Sender::new(PeerState::Reachable),
             });
             services.insert(address, service.clone());
             let services = self.services.clone();
@@ -100,6 +104,21 @@ impl RequestPlane for InProcessPlane {
             Ok(stream) => stream.boxed(),
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
+    }
+
+    fn peer(&self, address: &str) -> PeerWatch {
+        let states = match self.services.read().get(address) {
+            Some(service) => service.state.subscribe(),
+            None => watch::Sender::new(PeerState::Lost).subscribe(),
+        };
+        let states = stream::unfold((states, true), |(mut states, is_first)| async move {
+            if !is_first && states.changed().await.is_err() {
+                return None;
+            }
+            let state = *states.borrow_and_update();
+            Some((state, (states, false)))
+        });
+        states.chain(stream::pending()).boxed()
     }
 }
 
@@ -139,6 +158,13 @@ impl Service {
         let mut streams = self.streams.lock();
         streams.is_closed = true;
         self.running.send_replace(streams.running.len());
+        self.state.send_if_modified(|state| {
+            let is_news = *state == PeerState::Reachable;
+            if is_news {
+                *state = PeerState::Draining;
+            }
+            is_news
+        });
     }
 
     /// Ends the streams that run.
@@ -176,6 +202,7 @@ impl Drop for ServedHere {
     fn drop(&mut self) {
         self.services.write().remove(&self.service.address);
         self.service.close();
+        self.service.state.send_replace(PeerState::Lost);
         self.service.abort();
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_runtime::{
-    Event, EventPlane, EventStream, InProcessEvents, PlaneError, Publisher, Stamp, Topic,
+    Event, EventPlane, EventStream, InProcessEvents, Instance, PlaneError, Publisher, Stamp, Topic,
 };
 use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
@@ -67,9 +67,14 @@ impl EventPlane for Buggy {
         .boxed()
     }
 
-    fn subscribe<'a>(&'a self, topic: &'a Topic) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
+    fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: &'a Instance,
+    ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
         async move {
-            let events = self.inner.subscribe(&self.topic(topic)).await?;
+            let topic = self.topic(topic);
+            let events = self.inner.subscribe(&topic, publisher).await?;
             let bug = self.bug;
             let changed = events.map(move |event| {
                 event.map(|mut event| {

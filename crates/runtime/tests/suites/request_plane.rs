@@ -7,8 +7,8 @@ use bytes::Bytes;
 use forebay_observability::Registry;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{
-    EndpointId, InProcessPlane, PlaneError, RequestPlane, ResponseStream, Served, StreamHandler,
-    StreamRequest, TaskKind, Tasks,
+    EndpointId, InProcessPlane, PeerState, PeerWatch, PlaneError, RequestPlane, ResponseStream,
+    Served, StreamHandler, StreamRequest, TaskKind, Tasks,
 };
 use forebay_tokens::WorkerId;
 use futures::channel::mpsc;
@@ -27,6 +27,7 @@ enum Bug {
     ForgetsTheField,
     KeepsWhatTheClientLeft,
     LosesAFrame,
+    MissesThePeersEnd,
     NeverClosesHalf,
     ReadsAhead,
     ReadsStreamsInTurn,
@@ -122,6 +123,16 @@ impl RequestPlane for Buggy {
             }
             .boxed(),
             _ => answer,
+        }
+    }
+
+    fn peer(&self, address: &str) -> PeerWatch {
+        let states = self.inner.peer(address);
+        match self.bug {
+            Bug::MissesThePeersEnd => states
+                .filter(|state| future::ready(*state != PeerState::Lost))
+                .boxed(),
+            _ => states,
         }
     }
 }
@@ -230,6 +241,10 @@ async fn planted_bugs_are_caught() {
     catches!(
         request_plane::carries_frames_in_order_and_once,
         buggy(Bug::LosesAFrame)
+    );
+    catches!(
+        request_plane::tells_how_things_stand,
+        buggy(Bug::MissesThePeersEnd)
     );
     catches!(
         request_plane::tells_of_the_half_close,
