@@ -36,7 +36,25 @@ const PROGRAMS: &[Program] = &[
         package: "valgrind",
         needed_for: "counting instructions",
     },
+    Program {
+        probe: &["protoc", "--version"],
+        package: "protobuf-compiler",
+        needed_for: "building the feature `etcd`",
+    },
+    Program {
+        probe: &["etcd", "--version"],
+        package: "etcd-server",
+        needed_for: "the tests with a real etcd",
+    },
+    Program {
+        probe: &["nats-server", "--version"],
+        package: "nats-server",
+        needed_for: "the tests with a real NATS server",
+    },
 ];
+
+/// Where Debian has servers; not in everyone's `PATH`.
+const SERVERS: &str = "/usr/sbin";
 
 /// Requirement files, in the order they are installed.
 const REQUIREMENTS: &[&str] = &["xtask/requirements.txt", "tests/python/requirements.txt"];
@@ -67,6 +85,13 @@ pub(crate) fn path_with_python(root: &Path) -> Result<OsString> {
     let folders = [python_bin(root)]
         .into_iter()
         .chain(std::env::split_paths(&old));
+    std::env::join_paths(folders).context("a folder's name cannot stand in PATH")
+}
+
+/// `PATH` with the folder of servers last.
+fn path_with_servers() -> Result<OsString> {
+    let old = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&old).chain([PathBuf::from(SERVERS)]);
     std::env::join_paths(folders).context("a folder's name cannot stand in PATH")
 }
 
@@ -137,7 +162,11 @@ fn python_packages(root: &Path) -> Result<()> {
 }
 
 fn is_there(probe: &[&str]) -> bool {
+    let Ok(path) = path_with_servers() else {
+        return false;
+    };
     Command::new(probe[0])
+        .env("PATH", path)
         .args(&probe[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

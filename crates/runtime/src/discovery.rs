@@ -33,8 +33,11 @@ pub enum InstanceEvent {
     Present(Vec<Instance>),
     /// An instance came, or replaced the one of the same worker.
     Put(Instance),
-    /// The instance of this worker is gone.
+    /// The instance of this worker said goodbye.
     Removed(WorkerId),
+    /// The record of this worker's instance is gone without a goodbye: its lease ended. It may
+    /// still be serving, so that this is no more than a hint while the worker can be reached.
+    Expired(WorkerId),
 }
 
 /// The changes of who is behind an endpoint, for as long as it is not dropped.

@@ -25,6 +25,9 @@ pub struct HealthReport {
     pub draining: bool,
     /// Every condition, in the order of their creation.
     pub conditions: Vec<ConditionReport>,
+    /// What is not as it should be without keeping the process from serving, in the order of
+    /// their names; empty when all is well.
+    pub degraded: Vec<DegradationReport>,
 }
 
 /// One condition of a [`HealthReport`].
@@ -39,6 +42,16 @@ pub struct ConditionReport {
     pub reason: String,
 }
 
+/// One thing of a [`HealthReport`] that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DegradationReport {
+    /// What it is, for instance `discovery`.
+    pub name: &'static str,
+    /// What is wrong with it. Client-safe.
+    pub reason: String,
+}
+
 impl Health {
     /// Alive, and ready until a condition is added.
     pub fn new() -> Self {
@@ -47,6 +60,7 @@ impl Health {
             ready: true,
             draining: false,
             conditions: Vec::new(),
+            degraded: Vec::new(),
         };
         Self {
             state: Arc::new(watch::Sender::new(report)),
@@ -68,6 +82,15 @@ impl Health {
         Condition {
             health: self.clone(),
             index,
+        }
+    }
+
+    /// A thing that can be amiss while the process serves on; it is well until it says otherwise.
+    /// Each name has one owner.
+    pub fn degradation(&self, name: &'static str) -> Degradation {
+        Degradation {
+            health: self.clone(),
+            name,
         }
     }
 
@@ -148,6 +171,43 @@ impl Condition {
     }
 }
 
+/// One thing that can be amiss while a process serves on, such as a service that is away and that
+/// it can do without for a while; made by [`Health::degradation`]. Well again when it is dropped.
+#[derive(Debug)]
+pub struct Degradation {
+    health: Health,
+    name: &'static str,
+}
+
+impl Degradation {
+    /// It is amiss, for a client-safe `reason`.
+    pub fn set(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.health.change(|report| {
+            let degraded = &mut report.degraded;
+            match degraded.binary_search_by_key(&self.name, |known| known.name) {
+                Ok(index) => degraded[index].reason = reason,
+                Err(index) => {
+                    let name = self.name;
+                    degraded.insert(index, DegradationReport { name, reason });
+                }
+            }
+        });
+    }
+
+    /// It is well.
+    pub fn clear(&self) {
+        self.health
+            .change(|report| report.degraded.retain(|known| known.name != self.name));
+    }
+}
+
+impl Drop for Degradation {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +230,28 @@ mod tests {
         assert_eq!(report.conditions[0].reason, "");
         assert_eq!(report.conditions[1].name, "engine");
         assert_eq!(report.conditions[1].reason, "out of memory");
+    }
+
+    #[test]
+    fn what_is_amiss_is_told_and_does_not_gate() {
+        let health = Health::new();
+        let events = health.degradation("events");
+        let discovery = health.degradation("discovery");
+        assert!(health.report().degraded.is_empty());
+        events.set("away");
+        discovery.set("no leader");
+        discovery.set("away");
+        let report = health.report();
+        assert!(report.ready);
+        let degraded = |name, reason: &str| DegradationReport {
+            name,
+            reason: reason.to_owned(),
+        };
+        let both = [degraded("discovery", "away"), degraded("events", "away")];
+        assert_eq!(report.degraded, both);
+        discovery.clear();
+        drop(events);
+        assert!(health.report().degraded.is_empty());
     }
 
     #[test]

@@ -24,10 +24,15 @@ pub use config::{ConfigError, ShutdownConfig};
 pub use context::Context;
 pub use discovery::{Discovery, Instance, InstanceEvent, MemoryDiscovery, Registration, Watch};
 pub use event_plane::{Event, EventPlane, EventStream, InProcessEvents, Lagged, Publisher, Stamp};
-pub use health::{Condition, ConditionReport, Health, HealthReport};
+pub use health::{
+    Condition, ConditionReport, Degradation, DegradationReport, Health, HealthReport,
+};
 pub use names::{EndpointId, InvalidName, Topic};
 pub use outcome::{Outcome, TaskEnd};
-pub use planes::{PlaneError, Planes};
+pub use planes::{
+    ConnectError, DiscoveryChoice, EtcdConfig, EventsChoice, InvalidChoice, NatsAuthConfig,
+    PlaneError, Planes, PlanesConfig, RequestsChoice, Secret, TlsConfig,
+};
 pub use request_plane::{
     InProcessPlane, PeerState, PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler,
     StreamRequest, worker_stopped, worker_unreachable,

@@ -1,6 +1,18 @@
+//! Everything by which a deployment's processes find each other and talk.
+
+mod choice;
+mod config;
+mod connect;
+mod secret;
+
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+
+pub use choice::{DiscoveryChoice, EventsChoice, InvalidChoice, RequestsChoice};
+pub use config::{EtcdConfig, NatsAuthConfig, PlanesConfig, TlsConfig};
+pub use connect::ConnectError;
+pub use secret::Secret;
 
 use crate::discovery::{Discovery, MemoryDiscovery};
 use crate::event_plane::{EventPlane, InProcessEvents};

@@ -106,7 +106,7 @@ impl Follower {
                 }
             }
             InstanceEvent::Put(instance) => self.put(instance),
-            InstanceEvent::Removed(worker) => self.remove(worker),
+            InstanceEvent::Removed(worker) | InstanceEvent::Expired(worker) => self.remove(worker),
         }
     }
 

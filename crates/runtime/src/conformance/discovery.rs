@@ -58,7 +58,9 @@ impl View {
                 self.0.retain(|known| known.worker != instance.worker);
                 self.0.push(instance);
             }
-            InstanceEvent::Removed(worker) => self.0.retain(|known| known.worker != worker),
+            InstanceEvent::Removed(worker) | InstanceEvent::Expired(worker) => {
+                self.0.retain(|known| known.worker != worker);
+            }
         }
         self.0.sort_by_key(|known| known.worker);
     }
