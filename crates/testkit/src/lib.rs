@@ -1,4 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+mod child;
+#[cfg(target_os = "linux")]
+mod fault_proxy;
 pub mod instructions;
+#[cfg(target_os = "linux")]
+mod output;
+
+#[cfg(target_os = "linux")]
+pub use child::Child;
+#[cfg(target_os = "linux")]
+pub use fault_proxy::{Direction, FaultProxy};
