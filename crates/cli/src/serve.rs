@@ -6,10 +6,11 @@ mod text;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use forebay_engine::remote::engine_endpoint;
+use forebay_engine::remote::{WorkerCard, engine_endpoint};
 use forebay_frontend::{
     Frontend, ModelRegistry, Process, SamplingDefaults, ServedModel, WorkerPool,
 };
@@ -86,7 +87,8 @@ pub(crate) async fn run(
     let workers = (1..).map(WorkerId).zip(engines).map(|(id, engine)| {
         let spec = WorkerSpec {
             id,
-            model: name.clone(),
+            card: WorkerCard::new(&name, engine.info().clone()),
+            artefacts: Arc::default(),
             engine,
             condition: None,
         };

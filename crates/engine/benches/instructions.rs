@@ -68,10 +68,7 @@ fn behind_planes() -> Behind {
     };
     let planes = Planes::in_process();
     let endpoint = engine_endpoint("bench").expect("a proper name");
-    let card = WorkerCard {
-        model: info.model.clone(),
-        engine: info.clone(),
-    };
+    let card = WorkerCard::new(info.model.clone(), info.clone());
     let handler = Arc::new(EngineHandler::new(Arc::new(Ready(info))));
     let served = block_on(planes.requests.serve(&endpoint, WorkerId(1), handler));
     let served = served.expect("nothing is served there");

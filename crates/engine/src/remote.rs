@@ -4,9 +4,12 @@
 //! a [`KvPublisher`]; `forebay-worker` does both. The other side makes a [`RemoteEngine`] of an
 //! instance it has found. What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
 
+mod artefact;
+mod artefact_parts;
 #[cfg(feature = "conformance")]
 mod behind_planes;
 mod card;
+mod card_digest;
 mod engine;
 mod frames;
 mod generate_frame;
@@ -20,9 +23,11 @@ mod load;
 mod names;
 mod progress;
 
+pub use artefact::{ArtefactDigest, Artefacts};
 #[cfg(feature = "conformance")]
 pub use behind_planes::behind_planes;
-pub use card::WorkerCard;
+pub use card::{WorkerCard, WorkerRole};
+pub use card_digest::CardDigest;
 pub use engine::RemoteEngine;
 pub use handler::EngineHandler;
 pub use kv_follower::{KvUpdate, follow_kv_events};

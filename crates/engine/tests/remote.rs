@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_engine::remote::{EngineHandler, RemoteEngine, WorkerCard, engine_endpoint};
+use forebay_engine::remote::{
+    ArtefactDigest, Artefacts, EngineHandler, RemoteEngine, WorkerCard, engine_endpoint,
+};
 use forebay_engine::{
     Capabilities, Control, Engine, EngineInfo, Error, ErrorClass, FinishReason, GenerateOutput,
     GenerateRequest, GenerateStream, Load,
 };
 use forebay_observability::Registry;
-use forebay_protocols::worker::{Accepted, WorkerRequest};
+use forebay_protocols::worker::{Accepted, WorkerRequest, artefact::Content};
 use forebay_runtime::{
     Instance, Planes, ResponseStream, Served, StreamHandler, StreamRequest, Tasks,
 };
@@ -45,10 +47,7 @@ async fn remote(handler: impl StreamHandler) -> (RemoteEngine, Box<dyn Served>, 
         .requests
         .serve(&endpoint, WorkerId(1), Arc::new(handler));
     let served = serve.await.unwrap();
-    let card = WorkerCard {
-        model: "scripted".into(),
-        engine: info(),
-    };
+    let card = WorkerCard::new("scripted", info());
     let instance = Instance {
         endpoint,
         worker: WorkerId(1),
@@ -252,4 +251,18 @@ async fn a_worker_that_goes_away_keeps_its_last_load() {
     let error = engine.control(Control::Pause).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unavailable);
     assert_eq!(engine.load().waiting_requests, 7);
+}
+
+#[tokio::test]
+async fn an_artefact_is_fetched_from_the_worker() {
+    let mut artefacts = Artefacts::new();
+    let template = Content::Template("{{ messages }}".repeat(50_000));
+    let digest = artefacts.insert(template.clone());
+    let handler = EngineHandler::new(Arc::new(Scripted::default()));
+    let handler = handler.with_artefacts(Arc::new(artefacts));
+    let (remote, _served, _planes) = remote(handler).await;
+    let fetched = timeout(DEADLINE, remote.artefact(digest)).await.unwrap();
+    assert!(fetched.unwrap() == template);
+    let unknown = remote.artefact(ArtefactDigest([0; 32])).await.unwrap_err();
+    assert_eq!(unknown.class, ErrorClass::NotFound);
 }

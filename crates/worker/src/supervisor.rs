@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_engine::remote::{EngineHandler, KvPublisher, kv_topic};
+use forebay_engine::remote::{Artefacts, EngineHandler, KvPublisher, kv_topic};
 use forebay_engine::{Capabilities, Engine, Error, ErrorClass};
 use forebay_observability::ErrorChain;
 use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration, Served};
@@ -21,6 +21,7 @@ use crate::stillness::{LOOKS, LOOKS_UNASKED, Sight, Stillness};
 /// What watches over a worker's engine, and lets others use it while it answers.
 pub(crate) struct Supervisor {
     pub(crate) config: Checked,
+    pub(crate) artefacts: Arc<Artefacts>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) planes: Planes,
     pub(crate) condition: Option<Condition>,
@@ -57,7 +58,8 @@ impl Supervisor {
     /// Serves the engine and makes the worker known; before that its KV events can be followed.
     pub(crate) async fn enter(&self) -> Result<Present, PlaneError> {
         let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
-        let handler = Arc::new(EngineHandler::new(self.engine.clone()));
+        let handler = EngineHandler::new(self.engine.clone());
+        let handler = Arc::new(handler.with_artefacts(self.artefacts.clone()));
         let requests = &self.planes.requests;
         let served = requests.serve(endpoint, worker, handler.clone()).await?;
         let publisher = self.kv_publisher(&handler).await?;

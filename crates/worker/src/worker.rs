@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_engine::Engine;
-use forebay_engine::remote::WorkerCard;
+use forebay_engine::remote::{Artefacts, WorkerCard};
 use forebay_runtime::{Condition, Instance, Planes, Served, TaskHandle, TaskKind, Tasks};
 use forebay_tokens::WorkerId;
 use tokio::sync::oneshot;
@@ -17,8 +17,10 @@ use crate::supervisor::Supervisor;
 pub struct WorkerSpec {
     /// Who it is: no other worker of the deployment has this id, nor has had it before.
     pub id: WorkerId,
-    /// The name under which its model is served.
-    pub model: String,
+    /// What it says about itself, made of the engine's [`info`](Engine::info).
+    pub card: WorkerCard,
+    /// What it gives to who asks, such as the card's tokenizer and template.
+    pub artefacts: Arc<Artefacts>,
     /// What generates.
     pub engine: Arc<dyn Engine>,
     /// What shows in the process's health whether the engine answers; `None`, if that is for
@@ -64,18 +66,15 @@ impl Worker {
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
         let config = config.checked()?;
-        let card = WorkerCard {
-            model: spec.model,
-            engine: spec.engine.info().clone(),
-        };
         let supervisor = Supervisor {
             instance: Instance {
                 endpoint: config.endpoint.clone(),
                 worker: spec.id,
                 address: String::new(),
-                card: card.encode(),
+                card: spec.card.encode(),
             },
             config,
+            artefacts: spec.artefacts,
             engine: spec.engine,
             planes: planes.clone(),
             condition: spec.condition,

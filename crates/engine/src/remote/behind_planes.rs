@@ -27,10 +27,7 @@ pub async fn behind_planes(engine: impl Engine, tasks: &Tasks) -> RemoteEngine {
     let topic = kv_topic(&endpoint, worker);
     let publisher = planes.events.publisher(&topic, worker).await;
     let mut publisher = handler.kv_publisher(publisher.expect("it is in this process"));
-    let card = WorkerCard {
-        model: engine.info().model.clone(),
-        engine: engine.info().clone(),
-    };
+    let card = WorkerCard::new(engine.info().model.clone(), engine.info().clone());
     let instance = Instance {
         endpoint,
         worker,

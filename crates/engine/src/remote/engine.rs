@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use forebay_protocols::worker::{self, worker_request::Operation};
+use forebay_protocols::worker::{self, artefact::Content, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{Instance, Planes, ResponseStream, StreamRequest, TaskKind, Tasks};
 use forebay_tokens::{RequestId, WorkerId};
@@ -11,6 +11,8 @@ use prost::Message;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::artefact::ArtefactDigest;
+use super::artefact_parts;
 use super::card::WorkerCard;
 use super::frames::{ask, broken, decode};
 use super::generate_frame::encode_generate;
@@ -78,6 +80,27 @@ impl RemoteEngine {
     /// The name under which the worker serves its model.
     pub fn model(&self) -> &str {
         &self.card.model
+    }
+
+    /// What the worker says about itself.
+    pub fn card(&self) -> &WorkerCard {
+        &self.card
+    }
+
+    /// Fetches an artefact that the worker has, such as its card's tokenizer, and holds it against
+    /// its digest.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, if the worker does not have it; `BackendProtocol`, if it sends another one, too
+    /// much (beyond 128 MiB), or a kind that this version does not know; what the request plane
+    /// says.
+    pub async fn artefact(&self, digest: ArtefactDigest) -> Result<Content, Error> {
+        let request = worker::ArtefactRequest {
+            digest: digest.0.to_vec(),
+        };
+        let parts = self.open(ask(Operation::Artefact(request)));
+        artefact_parts::receive(parts, digest).await
     }
 
     fn open(&self, frame: Bytes) -> ResponseStream {

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
 
+use super::artefact::Artefacts;
+use super::artefact_parts;
 use super::frames::{encode, write_batch};
 use super::generate_frame::decode_operation;
 use super::kv_publisher::KvPublisher;
@@ -27,6 +29,7 @@ use crate::{Control, Engine, GenerateStream};
 /// [`Self::is_paused`], [`Self::unavailable`]) is for whoever watches over it.
 pub struct EngineHandler {
     engine: Arc<dyn Engine>,
+    artefacts: Arc<Artefacts>,
     unavailable: Arc<Notify>,
     generations: Generations,
     is_paused: Arc<AtomicBool>,
@@ -39,11 +42,19 @@ impl EngineHandler {
     pub fn new(engine: Arc<dyn Engine>) -> Self {
         Self {
             engine,
+            artefacts: Arc::default(),
             unavailable: Arc::default(),
             generations: Generations::default(),
             is_paused: Arc::default(),
             kv_epoch: Mutex::default(),
         }
+    }
+
+    /// The same handler with what the engine's card refers to.
+    #[must_use]
+    pub fn with_artefacts(mut self, artefacts: Arc<Artefacts>) -> Self {
+        self.artefacts = artefacts;
+        self
     }
 
     /// What publishes the engine's KV events; without one, nobody can follow them.
@@ -108,6 +119,7 @@ impl EngineHandler {
             Operation::Score(request) => single(async move { engine.score(request).await }),
             Operation::Encode(request) => single(async move { engine.encode(request).await }),
             Operation::Media(request) => single(async move { engine.media(request).await }),
+            Operation::Artefact(request) => artefact_parts::send(&self.artefacts, &request.digest),
         }
     }
 

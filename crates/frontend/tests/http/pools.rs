@@ -336,10 +336,7 @@ async fn join(
     engine: Arc<ScriptedEngine>,
 ) -> Joined {
     let endpoint = engine_endpoint("test").unwrap();
-    let card = WorkerCard {
-        model: model.into(),
-        engine: engine.info().clone(),
-    };
+    let card = WorkerCard::new(model, engine.info().clone());
     let handler = Arc::new(EngineHandler::new(engine));
     let served = planes
         .requests

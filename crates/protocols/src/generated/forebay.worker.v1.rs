@@ -301,13 +301,125 @@ pub struct Load {
     pub prefill_tokens_pending: u64,
 }
 /// What a worker says about itself where it is registered.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerCard {
     /// The name under which its model is served.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub engine: ::core::option::Option<EngineInfo>,
+    /// Other names for it.
+    #[prost(string, repeated, tag = "3")]
+    pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Names the weights, such as by their digest; workers with equal ones give equal answers.
+    #[prost(string, tag = "4")]
+    pub weights: ::prost::alloc::string::String,
+    /// Digest of the Artefact that is the tokenizer: 32 bytes; empty for none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub tokenizer: ::prost::alloc::vec::Vec<u8>,
+    /// Digest of the Artefact that is the chat template: 32 bytes; empty for none.
+    #[prost(bytes = "vec", tag = "6")]
+    pub template: ::prost::alloc::vec::Vec<u8>,
+    /// How routing hashes are made of tokens; empty for the rule of `KvStored.blocks`.
+    #[prost(string, tag = "7")]
+    pub hash_rule: ::prost::alloc::string::String,
+    /// How tokens are drawn where a client does not say.
+    #[prost(message, optional, tag = "8")]
+    pub sampling_defaults: ::core::option::Option<SamplingDefaults>,
+    /// Unspecified is aggregated.
+    #[prost(enumeration = "Role", tag = "9")]
+    pub role: i32,
+    /// Tokens that a step of the engine takes at most; 0 if that is not known.
+    #[prost(uint32, tag = "10")]
+    pub max_batch_tokens: u32,
+    /// Sequences that run at a time at most; 0 if that is not known.
+    #[prost(uint32, tag = "11")]
+    pub max_running_sequences: u32,
+    /// LoRA adapters that the engine has.
+    #[prost(string, repeated, tag = "12")]
+    pub lora_adapters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where the worker is, in order of the names.
+    #[prost(message, repeated, tag = "13")]
+    pub topology: ::prost::alloc::vec::Vec<TopologyLabel>,
+}
+/// A place, as the operator names it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopologyLabel {
+    /// Such as "zone" or "rack".
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// What a model's makers recommend; absent is the API's own default.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct SamplingDefaults {
+    #[prost(float, optional, tag = "1")]
+    pub temperature: ::core::option::Option<f32>,
+    #[prost(float, optional, tag = "2")]
+    pub top_p: ::core::option::Option<f32>,
+}
+/// Something of a model's that a frontend needs. It is named by its digest: BLAKE3, 32 bytes, of
+/// this message as it is sent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Artefact {
+    #[prost(oneof = "artefact::Content", tags = "1, 2, 3")]
+    pub content: ::core::option::Option<artefact::Content>,
+}
+/// Nested message and enum types in `Artefact`.
+pub mod artefact {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Content {
+        /// A tokenizer, as GGUF files have it.
+        #[prost(message, tag = "1")]
+        GgufVocabulary(super::GgufVocabulary),
+        /// A tokenizer, as a `tokenizer.json`.
+        #[prost(message, tag = "2")]
+        TokenizerJson(super::TokenizerJson),
+        /// A chat template, in Jinja.
+        #[prost(string, tag = "3")]
+        Template(::prost::alloc::string::String),
+    }
+}
+/// The keys `tokenizer.ggml.*` of a GGUF file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GgufVocabulary {
+    /// Kind of vocabulary, such as "gpt2".
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    /// Name of the pre-tokenizer; may be empty.
+    #[prost(string, tag = "2")]
+    pub pre: ::prost::alloc::string::String,
+    /// Entries by id.
+    #[prost(string, repeated, tag = "3")]
+    pub tokens: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Two entries, separated by a space, in the order of their rank.
+    #[prost(string, repeated, tag = "4")]
+    pub merges: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// One for each token, or none.
+    #[prost(int32, repeated, tag = "5")]
+    pub token_types: ::prost::alloc::vec::Vec<i32>,
+    #[prost(uint32, optional, tag = "6")]
+    pub bos: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub eos: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub unknown: ::core::option::Option<u32>,
+    /// Whether a bare prompt begins with `bos`; absent, if the file does not say.
+    #[prost(bool, optional, tag = "9")]
+    pub add_bos: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenizerJson {
+    /// The file as it is.
+    #[prost(bytes = "vec", tag = "1")]
+    pub json: ::prost::alloc::vec::Vec<u8>,
+    /// The token that begins a text.
+    #[prost(uint32, optional, tag = "2")]
+    pub bos: ::core::option::Option<u32>,
+    /// The tokens that end one.
+    #[prost(uint32, repeated, tag = "3")]
+    pub eos: ::prost::alloc::vec::Vec<u32>,
 }
 /// What is fixed about an engine while it runs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -344,7 +456,7 @@ pub struct EngineInfo {
 pub struct WorkerRequest {
     #[prost(
         oneof = "worker_request::Operation",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 15"
     )]
     pub operation: ::core::option::Option<worker_request::Operation>,
 }
@@ -379,6 +491,9 @@ pub mod worker_request {
         /// MediaOutput.
         #[prost(message, tag = "9")]
         Media(super::MediaRequest),
+        /// ArtefactPart for each frame, in order.
+        #[prost(message, tag = "15")]
+        Artefact(super::ArtefactRequest),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -394,6 +509,21 @@ pub struct KvSnapshotRequest {}
 pub struct ControlRequest {
     #[prost(enumeration = "Control", tag = "1")]
     pub control: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArtefactRequest {
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+}
+/// The next bytes of an Artefact.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArtefactPart {
+    #[prost(bytes = "vec", tag = "1")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
+    /// How many bytes the whole has; the same in each part.
+    #[prost(uint64, tag = "2")]
+    pub total_bytes: u64,
 }
 /// The engine has taken a generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -595,6 +725,46 @@ impl Control {
             "CONTROL_CLEAR_KV_CACHE" => Some(Self::ClearKvCache),
             "CONTROL_PAUSE" => Some(Self::Pause),
             "CONTROL_RESUME" => Some(Self::Resume),
+            _ => None,
+        }
+    }
+}
+/// What a worker does of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Role {
+    Unspecified = 0,
+    /// All of it.
+    Aggregated = 1,
+    /// It fills the KV cache from the prompt.
+    Prefill = 2,
+    /// It generates from a KV cache that was handed over.
+    Decode = 3,
+    /// It encodes media.
+    Encode = 4,
+}
+impl Role {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROLE_UNSPECIFIED",
+            Self::Aggregated => "ROLE_AGGREGATED",
+            Self::Prefill => "ROLE_PREFILL",
+            Self::Decode => "ROLE_DECODE",
+            Self::Encode => "ROLE_ENCODE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROLE_AGGREGATED" => Some(Self::Aggregated),
+            "ROLE_PREFILL" => Some(Self::Prefill),
+            "ROLE_DECODE" => Some(Self::Decode),
+            "ROLE_ENCODE" => Some(Self::Encode),
             _ => None,
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use forebay_engine::GenerateRequest;
-use forebay_engine::remote::{RemoteEngine, engine_endpoint};
+use forebay_engine::remote::{RemoteEngine, WorkerCard, engine_endpoint};
+use forebay_engine::{Engine, GenerateRequest};
 use forebay_observability::Registry;
 use forebay_protocols::worker::StopConditions;
 use forebay_runtime::{EndpointId, Health, Instance, InstanceEvent, Planes, Tasks, Watch};
@@ -54,7 +54,8 @@ impl Deployment {
     pub(crate) async fn start_with(&self, config: &WorkerConfig) -> Result<Worker, StartError> {
         let spec = WorkerSpec {
             id: WorkerId(5),
-            model: "model".into(),
+            card: WorkerCard::new("model", self.toy.info().clone()),
+            artefacts: Arc::default(),
             engine: Arc::new(self.toy.clone()),
             condition: Some(self.health.condition("engine", "starting")),
         };

@@ -1,0 +1,132 @@
+//! An artefact on its way: in parts, as it may be of many megabytes.
+
+use bytes::{Bytes, BytesMut};
+use forebay_protocols::worker::{Artefact, ArtefactPart, artefact::Content};
+use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::ResponseStream;
+use futures::{StreamExt as _, stream};
+
+use super::artefact::{ArtefactDigest, Artefacts};
+use super::frames::{broken, decode, encode};
+
+/// The bytes of a part.
+const PART_BYTES: usize = 256 << 10;
+
+/// The most bytes of an artefact: several times the largest tokenizers of the field.
+const MOST_BYTES: usize = 128 << 20;
+
+/// The answer to who asks for an artefact.
+pub(super) fn send(artefacts: &Artefacts, digest: &[u8]) -> ResponseStream {
+    let digest = digest.try_into().ok().map(ArtefactDigest);
+    match digest.and_then(|digest| artefacts.get(&digest)) {
+        Some(bytes) => {
+            let bytes = bytes.clone();
+            let parts = (0..bytes.len()).step_by(PART_BYTES).map(move |from| {
+                let part = bytes.slice(from..bytes.len().min(from + PART_BYTES));
+                Ok(encode(&ArtefactPart {
+                    bytes: part.to_vec(),
+                    total_bytes: bytes.len() as u64,
+                }))
+            });
+            stream::iter(parts).boxed()
+        }
+        None => {
+            let message = "this worker does not have the artefact";
+            let error = Error::new(ErrorClass::NotFound, "unknown_artefact", message);
+            stream::iter([Err(error)]).boxed()
+        }
+    }
+}
+
+/// Takes an artefact from such an answer, and holds it against its digest.
+pub(super) async fn receive(
+    mut parts: ResponseStream,
+    digest: ArtefactDigest,
+) -> Result<Content, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(part) = parts.next().await {
+        let part: ArtefactPart = decode(part?)?;
+        let total = usize::try_from(part.total_bytes).unwrap_or(usize::MAX);
+        let so_far = bytes.len() + part.bytes.len();
+        if total > MOST_BYTES || so_far > total || part.bytes.is_empty() {
+            return Err(broken("an artefact of another size than was said"));
+        }
+        bytes.reserve(total - bytes.len());
+        bytes.extend_from_slice(&part.bytes);
+    }
+    read(bytes.freeze(), digest)
+}
+
+fn read(bytes: Bytes, digest: ArtefactDigest) -> Result<Content, Error> {
+    let got = ArtefactDigest::of(&bytes);
+    if got != digest {
+        let message = "a worker's artefact is not the one that was asked for";
+        let error = Error::new(ErrorClass::BackendProtocol, "wrong_artefact", message);
+        return Err(error.with_diagnostic(format!("asked for {digest}, got {got}")));
+    }
+    let artefact: Artefact = decode(bytes)?;
+    artefact
+        .content
+        .ok_or_else(|| broken("an artefact of a kind that this version does not know"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn template(bytes: usize) -> Content {
+        Content::Template("x".repeat(bytes))
+    }
+
+    fn receive_now(parts: ResponseStream, digest: ArtefactDigest) -> Result<Content, Error> {
+        receive(parts, digest).now_or_never().unwrap()
+    }
+
+    fn part(bytes: &[u8], total: usize) -> Result<Bytes, Error> {
+        Ok(encode(&ArtefactPart {
+            bytes: bytes.to_vec(),
+            total_bytes: total as u64,
+        }))
+    }
+
+    #[test]
+    fn an_artefact_arrives_whatever_its_size() {
+        for bytes in [0, 1, PART_BYTES - 20, PART_BYTES, 3 * PART_BYTES + 5] {
+            let mut artefacts = Artefacts::new();
+            let digest = artefacts.insert(template(bytes));
+            let received = receive_now(send(&artefacts, &digest.0), digest);
+            assert!(received.unwrap() == template(bytes), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn what_a_worker_does_not_have_is_not_found() {
+        let digest = ArtefactDigest([7; 32]);
+        let received = receive_now(send(&Artefacts::new(), &digest.0), digest);
+        assert_eq!(received.unwrap_err().reason, "unknown_artefact");
+        let received = receive_now(send(&Artefacts::new(), b"short"), digest);
+        assert_eq!(received.unwrap_err().reason, "unknown_artefact");
+    }
+
+    #[test]
+    fn another_artefact_than_was_asked_for_is_refused() {
+        let mut artefacts = Artefacts::new();
+        let (asked, other) = (ArtefactDigest([7; 32]), artefacts.insert(template(5)));
+        let received = receive_now(send(&artefacts, &other.0), asked);
+        assert_eq!(received.unwrap_err().reason, "wrong_artefact");
+    }
+
+    #[test]
+    fn a_worker_that_sends_too_much_is_not_heard_out() {
+        let digest = ArtefactDigest([7; 32]);
+        for first in [part(b"xy", 1), part(b"", 1), part(b"x", MOST_BYTES + 1)] {
+            // Nothing that comes after the lie is waited for.
+            let parts = stream::iter([first]).chain(stream::pending()).boxed();
+            let error = receive_now(parts, digest).unwrap_err();
+            assert_eq!(error.class, ErrorClass::BackendProtocol);
+        }
+    }
+}
