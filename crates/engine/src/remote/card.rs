@@ -291,7 +291,10 @@ mod tests {
     #[test]
     fn the_digest_is_what_it_always_was() {
         let digest = card().digest().to_string();
-        assert_eq!(digest, "PIN");
+        assert_eq!(
+            digest,
+            "d49dd8651e0bdfc59be2559a2b9d8cbe9b2c82eee858fae4b5c9d6034b4d1865"
+        );
     }
 
     #[test]
