@@ -260,10 +260,7 @@ mod tests {
     #[tokio::test]
     async fn a_snapshot_that_is_not_a_rank_s_first_is_a_reset() {
         let mut follower = follower(Planes::in_process());
-        let card = WorkerCard {
-            model: "model".into(),
-            engine: model(),
-        };
+        let card = WorkerCard::new("model", model());
         let instance = Instance {
             endpoint: follower.endpoint.clone(),
             worker: WORKER,
