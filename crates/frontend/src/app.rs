@@ -14,7 +14,7 @@ use crate::body::Bodies;
 use crate::config::Limits;
 use crate::generation::Waiting;
 use crate::metrics::Metrics;
-use crate::model::{ModelRegistry, ServedModel};
+use crate::models::ModelRegistry;
 use crate::pool::PoolCollector;
 use crate::refusal::Refusal;
 use crate::{Process, request_id, routes};
@@ -33,8 +33,6 @@ const SHORT_BODY_VALUES: usize = 1 << 10;
 pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) bodies: Bodies,
-    /// Up to how many bytes a body may be prepared on the async thread.
-    short_body_bytes: usize,
     pub(crate) models: ModelRegistry,
     pub(crate) tasks: Tasks,
     pub(crate) health: Health,
@@ -46,17 +44,11 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(limits: Limits, models: ModelRegistry, process: Process) -> Self {
         let registry = process.metrics;
-        registry.register_collector(PoolCollector::new(models.pools()));
-        let short_body_bytes = match models.served().all(|model| model.tokenizer().is_fast()) {
-            true => SHORT_BODY_BYTES,
-            false => SHORT_BODY_BYTES_SLOW,
-        };
-        let names = models.served().map(ServedModel::name);
+        registry.register_collector(PoolCollector::new(models.clone()));
         Self {
             limits,
             bodies: Bodies::new(&limits, &registry),
-            short_body_bytes,
-            metrics: Arc::new(Metrics::new(&registry, names)),
+            metrics: Arc::new(Metrics::new(&registry)),
             waiting: Arc::new(Waiting::new(&limits, &registry)),
             models,
             tasks: process.tasks,
@@ -67,7 +59,11 @@ impl App {
 
     /// Whether a body is prepared on the async thread.
     pub(crate) fn is_short(&self, body: &[u8]) -> bool {
-        body.len() <= self.short_body_bytes && !has_more_values(body, SHORT_BODY_VALUES)
+        let most_bytes = match self.models.is_fast() {
+            true => SHORT_BODY_BYTES,
+            false => SHORT_BODY_BYTES_SLOW,
+        };
+        body.len() <= most_bytes && !has_more_values(body, SHORT_BODY_VALUES)
     }
 }
 

@@ -10,7 +10,7 @@ mod connection;
 mod error;
 mod generation;
 mod metrics;
-mod model;
+mod models;
 mod pool;
 mod record;
 mod refusal;
@@ -20,6 +20,6 @@ mod server;
 
 pub use config::FrontendConfig;
 pub use error::Error;
-pub use model::{ModelRegistry, SamplingDefaults, ServedModel};
+pub use models::{ModelRegistry, SamplingDefaults, ServedModel};
 pub use pool::{PooledWorker, WorkerPool};
 pub use server::{Frontend, Process};

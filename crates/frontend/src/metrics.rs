@@ -1,17 +1,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use forebay_observability::{Buckets, Counter, EncodeLabelSet, Family, Gauge, Histogram, Registry};
 
 /// The frontend's metrics, all under `forebay_frontend_`.
 ///
-/// Every series is made when the frontend is: a request looks none up by its labels, and a rate is
-/// there before the first event.
+/// Every series is made when the frontend is, and those of a model when that comes: a request looks
+/// none up by its labels, and a rate is there before the first event.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     endpoints: [EndpointMetrics; 2],
     stages: [Histogram; 5],
-    models: HashMap<String, Arc<ModelMetrics>>,
+    /// Of every model that was ever served.
+    models: ArcSwap<HashMap<String, Arc<ModelMetrics>>>,
+    of_models: ModelFamilies,
     no_model: Arc<ModelMetrics>,
 }
 
@@ -149,23 +152,36 @@ pub(crate) struct ModelMetrics {
 }
 
 impl Metrics {
-    /// The metrics of a frontend that serves these models.
-    pub(crate) fn new<'a>(registry: &Registry, models: impl Iterator<Item = &'a str>) -> Self {
+    /// The metrics of a frontend that serves nothing yet.
+    pub(crate) fn new(registry: &Registry) -> Self {
         let registry = registry.component("frontend");
         let of_models = ModelFamilies::new(&registry);
         Self {
             endpoints: endpoints(&registry),
             stages: stages(&registry),
-            models: models
-                .map(|name| (name.to_owned(), Arc::new(of_models.of(name))))
-                .collect(),
+            models: ArcSwap::default(),
             no_model: Arc::new(of_models.of_none()),
+            of_models,
         }
     }
 
-    /// Of a served model by its name; of a request for none that is served, otherwise.
-    pub(crate) fn of_model(&self, name: &str) -> &Arc<ModelMetrics> {
-        self.models.get(name).unwrap_or(&self.no_model)
+    /// Of a served model by its name.
+    pub(crate) fn of_model(&self, name: &str) -> Arc<ModelMetrics> {
+        if let Some(known) = self.models.load().get(name) {
+            return known.clone();
+        }
+        let made = Arc::new(self.of_models.of(name));
+        self.models.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.insert(name.to_owned(), made.clone());
+            known
+        });
+        made
+    }
+
+    /// Of a request for no model that is served.
+    pub(crate) fn of_no_model(&self) -> Arc<ModelMetrics> {
+        self.no_model.clone()
     }
 
     pub(crate) fn begin(&self, endpoint: Endpoint) {
@@ -225,6 +241,7 @@ fn stages(registry: &Registry) -> [Histogram; 5] {
     })
 }
 
+#[derive(Debug)]
 struct ModelFamilies {
     requests: Family<RequestLabels, Counter>,
     time_to_first_token: Family<ModelLabels, Histogram, Buckets>,

@@ -43,7 +43,7 @@ impl Record {
             is_routed: false,
             span: Span::current(),
             model: String::new(),
-            of_model: metrics.of_model("").clone(),
+            of_model: metrics.of_no_model(),
             first_token: None,
             usage: Usage::default(),
             ended: false,
@@ -58,7 +58,7 @@ impl Record {
     /// It is for this model.
     pub(crate) fn for_model(&mut self, name: &str) {
         name.clone_into(&mut self.model);
-        self.of_model = self.metrics.of_model(name).clone();
+        self.of_model = self.metrics.of_model(name);
     }
 
     /// It is through with this stage, and the next one begins.

@@ -12,7 +12,7 @@ use crate::acceptor::Acceptor;
 use crate::app::{self, App};
 use crate::config::FrontendConfig;
 use crate::connection::Connections;
-use crate::model::ModelRegistry;
+use crate::models::ModelRegistry;
 use crate::pool::Readiness;
 
 /// What a frontend shares with the rest of its process.
@@ -52,8 +52,9 @@ impl Frontend {
         let listen = |source| Error::Listen { address, source };
         let acceptor = Acceptor::listen(address).map_err(listen)?;
         let address = acceptor.local_addr().map_err(listen)?;
-        let readiness = Readiness::new(&models.pools(), &process.health);
-        let app = Arc::new(App::new(limits, models, process));
+        let health = process.health.clone();
+        let app = Arc::new(App::new(limits, models.clone(), process));
+        let readiness = Readiness::new(models, app.metrics.clone(), &health);
         let connections = Connections::new(app::router(app.clone()), limits, &app.registry);
         Ok(Self {
             acceptor,

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::echo::Echo;
 use crate::config::Limits;
-use crate::model::{ModelRegistry, ServedModel};
+use crate::models::{ModelRegistry, ServedModel};
 use crate::pool::RoutedPrompt;
 use crate::request_id::random_u64;
 
@@ -52,7 +52,7 @@ pub(crate) fn prepare_chat(
         request.messages,
         request.add_generation_prompt.unwrap_or(true),
         request.chat_template_kwargs.as_ref(),
-        model,
+        &model,
     )?;
     prepared(
         id,
@@ -76,7 +76,7 @@ pub(crate) fn prepare_completion(
     let model = models.get(&request.model)?;
     let generation = request.generation()?;
     check_choices(&request.prompt, &generation, limits)?;
-    let prompts = completion_prompts(&request.prompt, model)?;
+    let prompts = completion_prompts(&request.prompt, &model)?;
     let echo = match request.echo.unwrap_or(false) {
         true => echoed(request.prompt, model.tokenizer(), &generation)?,
         false => Echo::default(),
@@ -120,7 +120,7 @@ fn too_many_choices(most: usize, field: &str) -> Error {
 
 fn prepared(
     id: RequestId,
-    model: &Arc<ServedModel>,
+    model: Arc<ServedModel>,
     asked_model: String,
     generation: Generation,
     prompts: Vec<Vec<TokenId>>,
@@ -145,15 +145,16 @@ fn prepared(
     let seed = RoutingSeed::new("", &plan.cache_salt);
     let routed = plan.prompts.iter();
     let routed = routed.map(|tokens| model.pool().prompt(tokens, seed));
+    let routed = routed.collect();
     Ok(Prepared {
-        model: model.clone(),
+        model,
         text: TextOptions {
             stop: generation.stop_strings,
             include_stop: generation.include_stop_string,
             skip_special: generation.skip_special_tokens,
             min_tokens: plan.stop.min_tokens as usize,
         },
-        routed: routed.collect(),
+        routed,
         plan,
         echo: Echo::default(),
         prompt_field,

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use forebay_observability::EncodeLabelSet;
 use prometheus_client::collector::Collector;
@@ -7,13 +8,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::WorkerPool;
+use crate::models::{ModelRegistry, ServedModel};
 
 /// Tells at each scrape what the pools know: it costs the requests nothing.
 #[derive(Debug)]
 pub(crate) struct PoolCollector {
-    /// By the name of the model.
-    pools: Vec<(String, WorkerPool)>,
+    models: ModelRegistry,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,14 +22,23 @@ struct ModelLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabels {
+    model: String,
+    digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkerLabels {
     model: String,
     state: &'static str,
 }
 
-/// One pool at the moment of a scrape.
+/// The pools of one model at the moment of a scrape.
+#[derive(Default)]
 struct Sample {
     model: String,
+    /// By version, if there are any, how many workers are ready.
+    versions: Vec<(String, u64)>,
     ready: u64,
     draining: u64,
     booked_requests: u64,
@@ -116,39 +125,58 @@ impl NumberOfPool {
 }
 
 impl PoolCollector {
-    pub(crate) fn new(pools: Vec<(String, WorkerPool)>) -> Self {
-        Self { pools }
+    pub(crate) fn new(models: ModelRegistry) -> Self {
+        Self { models }
     }
 }
 
 impl Sample {
-    fn take(model: &str, pool: &WorkerPool) -> Self {
+    /// A sample of each model; its versions come one after another.
+    fn take(models: &[Arc<ServedModel>]) -> Vec<Self> {
+        let mut samples = Vec::<Self>::new();
+        for model in models {
+            match samples.last_mut() {
+                Some(sample) if sample.model == model.name() => sample.add(model),
+                _ => {
+                    let mut sample = Self {
+                        model: model.name().to_owned(),
+                        ..Self::default()
+                    };
+                    sample.add(model);
+                    samples.push(sample);
+                }
+            }
+        }
+        samples
+    }
+
+    fn add(&mut self, model: &ServedModel) {
+        let pool = model.pool();
         let workers = pool.workers();
         let draining = workers.iter().filter(|worker| worker.is_draining).count() as u64;
+        let ready = workers.len() as u64 - draining;
         let (index_bytes, dropped_blocks) = pool.index_size();
-        Self {
-            model: model.to_owned(),
-            ready: workers.len() as u64 - draining,
-            draining,
-            booked_requests: workers.iter().map(|worker| worker.load.requests).sum(),
-            booked_prefill_tokens: (workers.iter())
-                .map(|worker| worker.load.prefill_tokens)
-                .sum(),
-            index_blocks: workers.iter().map(|w| w.known_blocks as u64).sum(),
-            index_bytes: index_bytes as u64,
-            dropped_blocks,
-            kv_resets: pool.kv_resets(),
+        if let Some(digest) = model.version() {
+            self.versions.push((digest.to_owned(), ready));
         }
+        self.ready += ready;
+        self.draining += draining;
+        for worker in &workers {
+            self.booked_requests += worker.load.requests;
+            self.booked_prefill_tokens += worker.load.prefill_tokens;
+            self.index_blocks += worker.known_blocks as u64;
+        }
+        self.index_bytes += index_bytes as u64;
+        self.dropped_blocks += dropped_blocks;
+        self.kv_resets += pool.kv_resets();
     }
 }
 
 impl Collector for PoolCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let samples = self.pools.iter();
-        let samples: Vec<_> = samples
-            .map(|(model, pool)| Sample::take(model, pool))
-            .collect();
+        let samples = Sample::take(&self.models.served());
         workers(&mut encoder, &samples)?;
+        versions(&mut encoder, &samples)?;
         for gauge in &GAUGES {
             gauge.encode(&mut encoder, &samples, ConstGauge::<u64>::new)?;
         }
@@ -181,6 +209,25 @@ fn workers(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> fmt::Resu
                 state,
             };
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn versions(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "forebay_frontend_model_version_workers",
+        "Workers that take requests, by the version of their model: several during a rolling upgrade",
+        None,
+        ConstGauge::<u64>::new(0).metric_type(),
+    )?;
+    for sample in samples {
+        for (digest, ready) in &sample.versions {
+            let labels = VersionLabels {
+                model: sample.model.clone(),
+                digest: digest.clone(),
+            };
+            ConstGauge::new(*ready).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())

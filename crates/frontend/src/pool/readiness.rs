@@ -1,57 +1,66 @@
-use std::future::pending;
+use std::sync::Arc;
 
 use forebay_runtime::{Condition, Health};
 use futures::future::select_all;
 use tokio::sync::watch;
 
-use super::WorkerPool;
+use crate::metrics::Metrics;
+use crate::models::ModelRegistry;
 
-/// Keeps the process's readiness to whether every model has a worker that takes requests.
+/// Keeps the process's readiness to whether some model has a worker that takes requests: a frontend
+/// that can answer for one model is not taken away because another one lacks its workers.
 #[derive(Debug)]
 pub(crate) struct Readiness {
-    /// `None` if no workers come and go.
-    condition: Option<Condition>,
-    /// By the name of the model, how many workers it has.
-    ready: Vec<(String, watch::Receiver<usize>)>,
+    models: ModelRegistry,
+    metrics: Arc<Metrics>,
+    changes: watch::Receiver<usize>,
+    condition: Condition,
 }
 
 impl Readiness {
-    /// Of these pools, by the names of their models.
-    pub(crate) fn new(pools: &[(String, WorkerPool)], health: &Health) -> Self {
-        let changing = pools.iter().filter(|(_, pool)| !pool.is_fixed());
-        let ready: Vec<_> = changing
-            .map(|(name, pool)| (name.clone(), pool.ready()))
-            .collect();
-        let condition = (!ready.is_empty()).then(|| health.condition("workers", ""));
-        let mut readiness = Self { condition, ready };
+    /// Of these models, as far as they are known by now.
+    pub(crate) fn new(models: ModelRegistry, metrics: Arc<Metrics>, health: &Health) -> Self {
+        let readiness = Self {
+            changes: models.changes(),
+            models,
+            metrics,
+            condition: health.condition("workers", ""),
+        };
         readiness.look();
         readiness
     }
 
-    /// Follows the workers for ever.
+    /// Follows the models and their workers for ever.
     pub(crate) async fn follow(mut self) {
-        while !self.ready.is_empty() {
-            let changes = self.ready.iter_mut();
-            let changes = changes.map(|(_, ready)| Box::pin(ready.changed()));
-            // The pools are there, and their senders with them.
-            let _ = select_all(changes).await;
+        loop {
+            let pools = self.models.served();
+            let mut ready: Vec<_> = pools.iter().map(|model| model.pool().ready()).collect();
+            // What happened before they were asked for counts.
             self.look();
+            let mut waits: Vec<_> = ready
+                .iter_mut()
+                .map(|ready| Box::pin(ready.changed()))
+                .collect();
+            // The models and their pools are there, and the senders with them.
+            waits.push(Box::pin(self.changes.changed()));
+            let _ = select_all(waits).await;
         }
-        pending().await
     }
 
-    fn look(&mut self) {
-        let Some(condition) = &self.condition else {
-            return;
-        };
-        let lacking = self.ready.iter_mut().filter_map(|(name, ready)| {
-            let lacks = *ready.borrow_and_update() == 0;
-            lacks.then_some(&**name)
-        });
-        let lacking: Vec<_> = lacking.collect();
-        match &*lacking {
-            [] => condition.set_ready(),
-            lacking => condition.set_not_ready(format!("no worker for {}", lacking.join(", "))),
+    fn look(&self) {
+        let models = self.models.served();
+        for model in &models {
+            // Its series are there before its first request.
+            self.metrics.of_model(model.name());
         }
+        if models.iter().any(|model| model.pool().ready_workers() > 0) {
+            return self.condition.set_ready();
+        }
+        let mut names: Vec<_> = models.iter().map(|model| model.name()).collect();
+        names.dedup();
+        self.condition.set_not_ready(match &*names {
+            [] => "no worker has come yet".to_owned(),
+            names => format!("no worker for {}", names.join(", ")),
+        });
     }
 }

@@ -254,6 +254,11 @@ impl WorkerPool {
         self.0.is_fixed
     }
 
+    /// How many workers take requests now.
+    pub(crate) fn ready_workers(&self) -> usize {
+        *self.0.ready.borrow()
+    }
+
     /// How many workers take requests, now and with every change.
     pub(crate) fn ready(&self) -> watch::Receiver<usize> {
         self.0.ready.subscribe()

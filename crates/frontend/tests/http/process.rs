@@ -52,7 +52,10 @@ async fn health_is_that_of_the_process() {
     let _engine = server.process.health.condition("engine", "starting");
     let ready = get(server.address, "/ready").await;
     assert_eq!(ready.status, 503);
-    assert_eq!(ready.json()["conditions"][0]["reason"], "starting");
+    assert_eq!(
+        ready.json()["conditions"][1],
+        json!({"name": "engine", "ready": false, "reason": "starting"})
+    );
     assert_eq!(get(server.address, "/live").await.status, 200);
     assert_eq!(get(server.address, "/health").await.status, 200);
 

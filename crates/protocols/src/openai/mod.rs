@@ -22,6 +22,6 @@ pub use chat::{
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, Prompt};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, Stop, StreamOptions};
-pub use model::{Model, ModelList};
+pub use model::{Model, ModelList, ModelVersion};
 pub use parse::{MAX_BODY_VALUES, has_more_values, parse};
 pub use usage::{CompletionTokensDetails, FinishReason, PromptTokensDetails, StopReason, Usage};

@@ -17,6 +17,20 @@ pub struct Model {
     /// The longest sequence in tokens, prompt and answer together (as vLLM reports it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<u32>,
+    /// The versions that are served under this name (a field of Forebay's): several during a
+    /// rolling upgrade, none where the model is not told from its workers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<ModelVersion>,
+}
+
+/// One version of a model: workers with equal weights, tokenizer, template and block hashes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelVersion {
+    /// The digest of what its workers have in common, in hexadecimal.
+    pub digest: String,
+    /// How many of its workers take requests: its share of the new ones.
+    pub ready_workers: u32,
 }
 
 /// All served models.

@@ -1,12 +1,9 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use forebay_chat::{ChatTemplate, Tokenizer};
 use forebay_engine::Engine;
-use forebay_protocols::openai::Model;
-use forebay_protocols::{Error as RequestError, ErrorClass};
 use forebay_tokens::TokenId;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +43,7 @@ impl SamplingDefaults {
 pub struct ServedModel {
     name: String,
     aliases: Vec<String>,
+    version: Option<String>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     sampling: SamplingDefaults,
@@ -73,6 +71,7 @@ impl ServedModel {
         Self {
             name: name.into(),
             aliases: Vec::new(),
+            version: None,
             tokenizer,
             template: None,
             sampling: SamplingDefaults::default(),
@@ -93,6 +92,14 @@ impl ServedModel {
     #[must_use]
     pub fn with_alias(mut self, alias: impl Into<String>) -> Self {
         self.aliases.push(alias.into());
+        self
+    }
+
+    /// The same model as one of several versions that are served under one name at a time, as
+    /// during a rolling upgrade: each has workers of its own, and a request stays with its version.
+    #[must_use]
+    pub fn with_version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 
@@ -142,15 +149,14 @@ impl ServedModel {
         &self.eos_token_ids
     }
 
-    /// What the API tells about it under one of its names.
-    fn describe(&self, name: &str) -> Model {
-        Model {
-            id: name.to_owned(),
-            object: "model".into(),
-            created: self.created_unix_seconds,
-            owned_by: "forebay".to_owned(),
-            max_model_len: Some(self.pool.model().context_length),
-        }
+    /// Which of the versions of its name it is; `None` where there is only one.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub(super) fn created_unix_seconds(&self) -> u64 {
+        self.created_unix_seconds
     }
 }
 
@@ -159,76 +165,9 @@ impl fmt::Debug for ServedModel {
         f.debug_struct("ServedModel")
             .field("name", &self.name)
             .field("aliases", &self.aliases)
+            .field("version", &self.version)
             .field("chat", &self.template.is_some())
             .field("pool", &self.pool)
             .finish_non_exhaustive()
-    }
-}
-
-/// The models that a frontend serves, by name.
-#[derive(Clone, Debug, Default)]
-pub struct ModelRegistry {
-    by_name: BTreeMap<String, Arc<ServedModel>>,
-}
-
-impl ModelRegistry {
-    /// A registry of these models.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::EmptyModelName`] or [`Error::DuplicateModelName`], aliases included.
-    pub fn new(models: impl IntoIterator<Item = ServedModel>) -> Result<Self, Error> {
-        let mut by_name = BTreeMap::new();
-        for model in models {
-            let model = Arc::new(model);
-            for name in std::iter::once(&model.name).chain(&model.aliases) {
-                if name.is_empty() {
-                    return Err(Error::EmptyModelName);
-                }
-                if by_name.insert(name.clone(), model.clone()).is_some() {
-                    return Err(Error::DuplicateModelName(name.clone()));
-                }
-            }
-        }
-        Ok(Self { by_name })
-    }
-
-    /// The model of this name.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, reason `model_not_found`. It does not tell which models there are.
-    pub fn get(&self, name: &str) -> Result<&Arc<ServedModel>, RequestError> {
-        self.by_name.get(name).ok_or_else(|| {
-            // A name from outside is shown, but not at any length.
-            let shown: String = name.chars().take(128).collect();
-            let message = format!("the model {shown:?} does not exist");
-            RequestError::new(ErrorClass::NotFound, "model_not_found", message).with_param("model")
-        })
-    }
-
-    /// Every model once, in the order of their names.
-    pub(crate) fn served(&self) -> impl Iterator<Item = &ServedModel> {
-        let by_name = self.by_name.iter();
-        by_name.filter_map(|(name, model)| (*name == model.name).then_some(&**model))
-    }
-
-    /// The workers of every model, by its name.
-    pub(crate) fn pools(&self) -> Vec<(String, WorkerPool)> {
-        let pools = self
-            .served()
-            .map(|model| (model.name.clone(), model.pool.clone()));
-        pools.collect()
-    }
-
-    /// Every name, in order, with what the API tells about it.
-    pub(crate) fn list(&self) -> Vec<Model> {
-        let by_name = self.by_name.iter();
-        by_name.map(|(name, model)| model.describe(name)).collect()
-    }
-
-    /// What the API tells about the model of this name.
-    pub(crate) fn describe(&self, name: &str) -> Result<Model, RequestError> {
-        Ok(self.get(name)?.describe(name))
     }
 }

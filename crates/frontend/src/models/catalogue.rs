@@ -1,0 +1,163 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use forebay_protocols::openai::{Model, ModelVersion};
+
+use super::ServedModel;
+use crate::Error;
+use crate::request_id::random_u64;
+
+/// The models at one moment, as requests look them up.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    /// Each version of each model, in the order of their names.
+    models: Vec<Arc<ServedModel>>,
+    /// By every name there is, the versions of its model; at least one.
+    by_name: BTreeMap<String, Vec<Arc<ServedModel>>>,
+    /// Whether all their tokenizers are fast.
+    is_fast: bool,
+}
+
+/// A name that two models have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Clash {
+    pub(super) name: String,
+    /// The model that is not found under it.
+    pub(super) loser: String,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self::new(Vec::new()).0
+    }
+}
+
+impl Catalogue {
+    /// A catalogue of these models. A model's own name is its own, whoever has it as an alias; an
+    /// alias of several models is the first one's, in the order of their names. So it does not
+    /// matter in which order they came.
+    pub(super) fn new(mut models: Vec<Arc<ServedModel>>) -> (Self, Vec<Clash>) {
+        models.sort_by(|a, b| (a.name(), a.version()).cmp(&(b.name(), b.version())));
+        let mut by_name = BTreeMap::<String, Vec<Arc<ServedModel>>>::new();
+        for model in &models {
+            let versions = by_name.entry(model.name().to_owned()).or_default();
+            versions.push(model.clone());
+        }
+        let own = by_name.clone();
+        let mut clashes = Vec::new();
+        for (name, versions) in own {
+            let aliases = versions.iter().flat_map(|model| model.aliases());
+            for alias in aliases.filter(|alias| **alias != name) {
+                match by_name.entry(alias.clone()) {
+                    Entry::Vacant(entry) => drop(entry.insert(versions.clone())),
+                    Entry::Occupied(taken) if taken.get()[0].name() == name => {}
+                    Entry::Occupied(_) => clashes.push(Clash {
+                        name: alias.clone(),
+                        loser: name.clone(),
+                    }),
+                }
+            }
+        }
+        let is_fast = models.iter().all(|model| model.tokenizer().is_fast());
+        let catalogue = Self {
+            models,
+            by_name,
+            is_fast,
+        };
+        (catalogue, clashes)
+    }
+
+    /// Every version of every model.
+    pub(super) fn models(&self) -> &[Arc<ServedModel>] {
+        &self.models
+    }
+
+    pub(super) fn is_fast(&self) -> bool {
+        self.is_fast
+    }
+
+    /// The version that a request gets which asks for this name: of several, each gets requests
+    /// as it has workers that take them.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<ServedModel>> {
+        match &**self.by_name.get(name)? {
+            [only] => Some(only),
+            versions => Some(drawn(versions, random_u64())),
+        }
+    }
+
+    /// Every name, in order, with what the API tells about it.
+    pub(super) fn list(&self) -> Vec<Model> {
+        let by_name = self.by_name.iter();
+        by_name
+            .map(|(name, versions)| describe(name, versions))
+            .collect()
+    }
+
+    /// What the API tells about the model of this name.
+    pub(super) fn describe(&self, name: &str) -> Option<Model> {
+        Some(describe(name, self.by_name.get(name)?))
+    }
+}
+
+/// A version by its share of the workers; any, if none has one: the request waits there.
+fn drawn(versions: &[Arc<ServedModel>], random: u64) -> &Arc<ServedModel> {
+    let weights = || versions.iter().map(|model| model.pool().ready_workers());
+    let all: usize = weights().sum();
+    let mut rest = match all {
+        0 => return &versions[random as usize % versions.len()],
+        all => random as usize % all,
+    };
+    for (model, weight) in versions.iter().zip(weights()) {
+        match rest.checked_sub(weight) {
+            Some(less) => rest = less,
+            None => return model,
+        }
+    }
+    // Workers left in between.
+    &versions[0]
+}
+
+fn describe(name: &str, versions: &[Arc<ServedModel>]) -> Model {
+    let lengths = versions.iter().map(|m| m.pool().model().context_length);
+    let created = versions.iter().map(|m| m.created_unix_seconds());
+    let told = versions.iter().filter_map(|model| {
+        Some(ModelVersion {
+            digest: model.version()?.to_owned(),
+            ready_workers: u32::try_from(model.pool().ready_workers()).unwrap_or(u32::MAX),
+        })
+    });
+    Model {
+        id: name.to_owned(),
+        object: "model".into(),
+        created: created.min().unwrap_or_default(),
+        owned_by: "forebay".to_owned(),
+        // What fits whichever version a request gets.
+        max_model_len: lengths.min(),
+        versions: told.collect(),
+    }
+}
+
+/// Refuses models without a name, and names that are not unique.
+pub(super) fn check_names(models: &[ServedModel]) -> Result<(), Error> {
+    let mut seen = BTreeMap::new();
+    for model in models {
+        let aliases = model.aliases().iter().map(|alias| &**alias);
+        for name in std::iter::once(model.name()).chain(aliases) {
+            if name.is_empty() {
+                return Err(Error::EmptyModelName);
+            }
+            // Versions of one model have its names in common.
+            let version_of = |other: &(&str, Option<&str>)| {
+                other.0 == model.name() && model.version().is_some() && other.1 != model.version()
+            };
+            match seen.insert(name, (model.name(), model.version())) {
+                Some(other) if !version_of(&other) => {
+                    return Err(Error::DuplicateModelName(name.to_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

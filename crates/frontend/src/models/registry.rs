@@ -1,0 +1,140 @@
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use forebay_protocols::openai::Model;
+use forebay_protocols::{Error as RequestError, ErrorClass};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::ServedModel;
+use super::catalogue::{Catalogue, Clash, check_names};
+use crate::Error;
+
+/// The models that a frontend serves, by name. They may come and go while it serves, by hand or,
+/// with [`Self::follow`], as workers do. Cloning copies a pointer; a request takes no lock.
+///
+/// A name may have several versions at a time: see [`ServedModel::with_version`]. A new request
+/// goes to one of them, as they have workers that are ready.
+#[derive(Clone, Default)]
+pub struct ModelRegistry(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    now: ArcSwap<Catalogue>,
+    /// Held while they change: the names that were told to be taken.
+    clashes: Mutex<HashSet<Clash>>,
+    /// Told of every change.
+    changes: watch::Sender<usize>,
+}
+
+impl ModelRegistry {
+    /// A registry of these models.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyModelName`] or [`Error::DuplicateModelName`], aliases included.
+    pub fn new(models: impl IntoIterator<Item = ServedModel>) -> Result<Self, Error> {
+        let models: Vec<_> = models.into_iter().collect();
+        check_names(&models)?;
+        let registry = Self::default();
+        registry.change(|known| known.extend(models.into_iter().map(Arc::new)));
+        Ok(registry)
+    }
+
+    /// Adds a model, in place of the one of the same name and version if there is one: what runs
+    /// there goes on. An alias that is another model's name, or the alias of one whose name comes
+    /// first, does not find this one, which is logged.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyModelName`], aliases included.
+    pub fn insert(&self, model: ServedModel) -> Result<(), Error> {
+        if model.name().is_empty() || model.aliases().iter().any(String::is_empty) {
+            return Err(Error::EmptyModelName);
+        }
+        self.change(|models| {
+            models.retain(|known| !is(known, model.name(), model.version()));
+            models.push(Arc::new(model));
+        });
+        Ok(())
+    }
+
+    /// Takes a version of a model away; what runs there goes on. Whether it was there.
+    pub fn remove(&self, name: &str, version: Option<&str>) -> bool {
+        self.change(|models| {
+            let before = models.len();
+            models.retain(|known| !is(known, name, version));
+            models.len() < before
+        })
+    }
+
+    /// The model of this name; of several versions the one for the next request.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, reason `model_not_found`. It does not tell which models there are.
+    pub fn get(&self, name: &str) -> Result<Arc<ServedModel>, RequestError> {
+        let now = self.0.now.load();
+        now.get(name).cloned().ok_or_else(|| not_found(name))
+    }
+
+    /// Every version of every model, in the order of their names.
+    pub(crate) fn served(&self) -> Vec<Arc<ServedModel>> {
+        self.0.now.load().models().to_vec()
+    }
+
+    /// Whether all their tokenizers are fast.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.0.now.load().is_fast()
+    }
+
+    /// Every name, in order, with what the API tells about it.
+    pub(crate) fn list(&self) -> Vec<Model> {
+        self.0.now.load().list()
+    }
+
+    /// What the API tells about the model of this name.
+    pub(crate) fn describe(&self, name: &str) -> Result<Model, RequestError> {
+        let described = self.0.now.load().describe(name);
+        described.ok_or_else(|| not_found(name))
+    }
+
+    /// Is told of every model that comes or goes.
+    pub(crate) fn changes(&self) -> watch::Receiver<usize> {
+        self.0.changes.subscribe()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<ServedModel>>) -> T) -> T {
+        let mut told = self.0.clashes.lock();
+        let mut models = self.0.now.load().models().to_vec();
+        let result = change(&mut models);
+        let (catalogue, clashes) = Catalogue::new(models);
+        for Clash { name, loser } in clashes.iter().filter(|clash| !told.contains(*clash)) {
+            warn!(alias = name, model = loser, "alias taken by another model");
+        }
+        *told = clashes.into_iter().collect();
+        self.0.now.store(Arc::new(catalogue));
+        self.0.changes.send_modify(|changes| *changes += 1);
+        result
+    }
+}
+
+fn is(model: &ServedModel, name: &str, version: Option<&str>) -> bool {
+    model.name() == name && model.version() == version
+}
+
+fn not_found(name: &str) -> RequestError {
+    // A name from outside is shown, but not at any length.
+    let shown: String = name.chars().take(128).collect();
+    let message = format!("the model {shown:?} does not exist");
+    RequestError::new(ErrorClass::NotFound, "model_not_found", message).with_param("model")
+}
+
+impl fmt::Debug for ModelRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.served()).finish()
+    }
+}
