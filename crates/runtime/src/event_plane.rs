@@ -1,7 +1,7 @@
 //! What everyone may want to know.
 
 mod in_process;
-mod queue;
+pub(crate) mod queue;
 
 use bytes::Bytes;
 use forebay_tokens::WorkerId;

@@ -11,6 +11,8 @@ mod event_plane;
 mod health;
 mod metrics;
 mod names;
+#[cfg(feature = "nats")]
+mod nats;
 mod outcome;
 mod planes;
 mod request_plane;
@@ -22,12 +24,17 @@ mod tasks;
 pub use cause::CancelCause;
 pub use config::{ConfigError, ShutdownConfig};
 pub use context::Context;
-pub use discovery::{Discovery, Instance, InstanceEvent, MemoryDiscovery, Registration, Watch};
+pub use discovery::{
+    Discovery, DownCause, Instance, InstanceEvent, MemberEvent, MemoryDiscovery, Registration,
+    Watch, members,
+};
 pub use event_plane::{Event, EventPlane, EventStream, InProcessEvents, Lagged, Publisher, Stamp};
 pub use health::{
     Condition, ConditionReport, Degradation, DegradationReport, Health, HealthReport,
 };
 pub use names::{EndpointId, InvalidName, Topic};
+#[cfg(feature = "nats")]
+pub use nats::{NatsConfig, NatsConnection, NatsEvents, NatsTls};
 pub use outcome::{Outcome, TaskEnd};
 pub use planes::{
     ConnectError, DiscoveryChoice, EtcdConfig, EventsChoice, InvalidChoice, NatsAuthConfig,

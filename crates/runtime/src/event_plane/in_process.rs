@@ -17,10 +17,12 @@ use crate::planes::PlaneError;
 
 /// Events that a subscriber may be behind.
 const EVENTS: usize = 1024;
+/// Bytes of their payloads.
+const BYTES: usize = 64 << 20;
 
 /// An event plane within a process. Clones are handles on the same one.
 ///
-/// A subscriber may be 1,024 events behind; then the oldest are lost. It costs memory for what it
+/// A subscriber may be 1,024 events or 64 MiB behind; then the oldest are lost. It costs memory for what it
 /// has not read.
 #[derive(Clone, Debug, Default)]
 pub struct InProcessEvents {
@@ -90,7 +92,7 @@ impl EventPlane for InProcessEvents {
     ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
         async move {
             let channel = self.shared.lock().channel(topic);
-            let queue = Arc::new(Mutex::new(Queue::new(EVENTS)));
+            let queue = Arc::new(Mutex::new(Queue::new(EVENTS, BYTES)));
             channel.subscribers.lock().push(Arc::downgrade(&queue));
             Ok(Subscription {
                 queue,
@@ -134,7 +136,7 @@ impl Publisher for PublisherHere {
                 return false;
             };
             let payload = payload.clone();
-            let consumer = queue.lock().push(Event { stamp, payload });
+            let consumer = queue.lock().push(Ok(Event { stamp, payload }));
             if let Some(consumer) = consumer {
                 consumer.wake();
             }

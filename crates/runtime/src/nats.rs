@@ -1,0 +1,20 @@
+//! Events and requests over NATS.
+//!
+//! A process has one connection ([`NatsConnection`]) that both planes share. Core NATS delivers at
+//! most once: what is in flight when a connection breaks is lost, and so is what a slow consumer
+//! has no room for. So neither plane rests on delivery. Events are numbered, and a gap is the
+//! subscriber's to repair; requests go through a [`Session`](forebay_mux::session::Session), which
+//! sends again what the other side has not acknowledged.
+//!
+//! | subject | what goes there |
+//! |---|---|
+//! | `forebay.ev.<topic>` | events of a topic |
+
+mod config;
+mod connection;
+mod events;
+mod metrics;
+
+pub use config::{NatsConfig, NatsTls};
+pub use connection::NatsConnection;
+pub use events::NatsEvents;
