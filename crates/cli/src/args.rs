@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use figment::value::Value;
+use forebay_settings::{Flag, SettingsArgs};
 
 use crate::bench::BenchArgs;
 use crate::config::EngineKind;
-use crate::settings::Flag;
 
 /// Distributed LLM inference: serve a model from this machine, measure a server.
 #[derive(Debug, Parser)]
@@ -94,52 +93,36 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
 
-    /// A TOML file of settings
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Any setting, such as frontend.port=9000; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = Flag::parse_set)]
-    set: Vec<Flag>,
-
-    /// Print every setting and where its value came from, and leave
-    #[arg(long)]
-    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
 }
 
 impl ServeArgs {
     /// The settings that were given; a flag of its own wins over `--set`.
     pub(crate) fn flags(&self) -> Vec<Flag> {
-        fn flag(name: &str, key: &str, value: Option<impl Into<Value>>) -> Option<Flag> {
-            Some(Flag::new(name, key, value?))
-        }
         let name = self.served_model_name.as_deref();
         let host = self.host.map(|host| host.to_string());
         let engine = self.engine.map(EngineKind::as_str);
         let own = [
-            flag("MODEL", "model", self.model.as_deref()),
-            flag("--served-model-name", "served_model_name", name),
-            flag("--host", "frontend.host", host),
-            flag("--port", "frontend.port", self.port),
-            flag("--workers", "workers.count", self.workers),
-            flag("--engine", "workers.engine", engine),
-            flag(
+            Flag::given("MODEL", "model", self.model.as_deref()),
+            Flag::given("--served-model-name", "served_model_name", name),
+            Flag::given("--host", "frontend.host", host),
+            Flag::given("--port", "frontend.port", self.port),
+            Flag::given("--workers", "workers.count", self.workers),
+            Flag::given("--engine", "workers.engine", engine),
+            Flag::given(
                 "--router-mode",
                 "frontend.router.mode",
                 self.router_mode.as_deref(),
             ),
-            flag("--threads", "engine.threads", self.threads),
-            flag(
+            Flag::given("--threads", "engine.threads", self.threads),
+            Flag::given(
                 "--kv-cache-bytes",
                 "engine.kv_cache_bytes",
                 self.kv_cache_bytes,
             ),
         ];
-        self.set
-            .iter()
-            .cloned()
-            .chain(own.into_iter().flatten())
-            .collect()
+        self.settings.flags(own)
     }
 }
 

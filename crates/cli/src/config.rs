@@ -11,11 +11,11 @@ use forebay_mock_engine::MockerConfig;
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::ShutdownConfig;
+use forebay_settings::Settings;
 use forebay_worker::WorkerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::args::ServeArgs;
-use crate::settings::{Settings, SettingsError, environment};
 
 /// Everything that can be set, each part by the component that it is for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -132,13 +132,9 @@ impl EngineKind {
 const OPEN: &[&str] = &["mocker.perf_model", "telemetry.otlp.headers"];
 
 /// Reads defaults, file, environment and flags.
-pub(crate) fn load(args: &ServeArgs) -> Result<Settings<ServeConfig>, SettingsError> {
-    Settings::load(
-        args.config.as_deref(),
-        environment("serve"),
-        args.flags(),
-        OPEN,
-    )
+pub(crate) fn load(args: &ServeArgs) -> Result<Settings<ServeConfig>, forebay_settings::Error> {
+    let file = args.settings.config.as_deref();
+    Settings::load("serve", file, args.flags(), OPEN)
 }
 
 /// The API key that an environment variable has.

@@ -7,7 +7,6 @@ mod config;
 mod descriptors;
 mod models;
 mod serve;
-mod settings;
 
 use std::io::Write as _;
 
@@ -36,7 +35,7 @@ fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Serve(args) => {
             let settings = config::load(&args)?;
-            if args.print_config {
+            if args.settings.print_config {
                 print(&settings.print(config::is_secret))?;
                 return Ok(0);
             }

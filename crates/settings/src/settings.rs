@@ -1,168 +1,60 @@
-//! Layers of settings: defaults, then a file, then the environment, then flags; the last that says
-//! something about a key wins, and which one it was is kept.
-
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use figment::providers::{Env, Format, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use figment::{Figment, Provider};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Error;
+use crate::flag::Flag;
+use crate::layer::Layer;
+use crate::leaf::{Leaf, leaves, toml};
+
 /// A component's settings and where each came from.
 #[derive(Debug)]
-pub(crate) struct Settings<T> {
-    pub(crate) values: T,
+pub struct Settings<T> {
+    /// The settings.
+    pub values: T,
     leaves: Vec<Leaf>,
 }
 
-/// One setting, as it came out of the layers.
-#[derive(Debug)]
-struct Leaf {
-    key: String,
-    value: Value,
-    origin: String,
-}
-
-/// What is wrong with the settings.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SettingsError {
-    /// A key that no setting has.
-    #[error("unknown setting `{key}` ({origin}){}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
-    Unknown {
-        key: String,
-        origin: String,
-        nearest: Option<String>,
-    },
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// A value of the wrong kind.
-    #[error("setting `{key}` ({origin}): {problem}")]
-    Value {
-        key: String,
-        origin: String,
-        problem: Box<figment::error::Kind>,
-    },
-    /// A file that is not TOML.
-    #[error("{} is not TOML", path.display())]
-    Syntax {
-        path: PathBuf,
-        source: Box<figment::Error>,
-    },
-    /// Whatever else keeps the layers from being put together.
-    #[error(transparent)]
-    Layers(Box<figment::Error>),
-}
-
-impl From<figment::Error> for SettingsError {
-    fn from(error: figment::Error) -> Self {
-        if error.path.is_empty() {
-            return Self::Layers(Box::new(error));
-        }
-        let key = error.path.join(".");
-        Self::Value {
-            origin: origin(error.metadata.as_ref(), &key),
-            key,
-            problem: Box::new(error.kind),
-        }
-    }
-}
-
-/// A setting given on the command line.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Flag {
-    /// As the user wrote it, such as `--port`.
-    pub(crate) name: String,
-    /// The setting's key, such as `frontend.port`.
-    pub(crate) key: String,
-    pub(crate) value: Value,
-}
-
-impl Flag {
-    pub(crate) fn new(name: &str, key: &str, value: impl Into<Value>) -> Self {
-        Self {
-            name: name.to_owned(),
-            key: key.to_owned(),
-            value: value.into(),
-        }
-    }
-
-    /// Reads `key=value` as `--set` takes it: the value as in TOML, or a bare text.
-    pub(crate) fn parse_set(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
-                let value: Value = value.parse().unwrap_or_else(|never| match never {});
-                Ok(Self::new("--set", key.trim(), value))
-            }
-            _ => Err("expected KEY=VALUE, such as frontend.port=9000".into()),
-        }
-    }
-}
-
-/// One layer with a name.
-struct Layer {
-    metadata: Metadata,
-    dict: Dict,
-}
-
-impl Layer {
-    fn defaults<T: Serialize>(values: T) -> Result<Self, SettingsError> {
-        let value = Value::serialize(values)?;
-        Ok(Self {
-            metadata: Metadata::named("default"),
-            dict: value.into_dict().unwrap_or_default(),
-        })
-    }
-
-    fn flag(flag: Flag) -> Self {
-        let value = figment::util::nest(&flag.key, flag.value);
-        Self {
-            metadata: Metadata::named(format!("flag {}", flag.name)),
-            dict: value.into_dict().unwrap_or_default(),
-        }
-    }
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        self.metadata.clone()
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        Ok(Profile::Default.collect(self.dict.clone()))
-    }
-}
-
-/// The environment variables of a component: `FOREBAY_<COMPONENT>__<KEY>`, with `__` for the dots
-/// of a key.
-pub(crate) fn environment(component: &str) -> Env {
-    Env::prefixed(&format!("FOREBAY_{}__", component.to_uppercase())).split("__")
-}
-
 impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
-    /// Reads the layers. `open` are the keys of tables whose entries the user names, such as HTTP
-    /// headers.
-    pub(crate) fn load(
+    /// Reads the layers of a component: its defaults, a TOML file, the environment as
+    /// `FOREBAY_<COMPONENT>__<KEY>` with `__` for the dots of a key, and flags.
+    ///
+    /// `open` are the keys of tables whose entries the user names, such as HTTP headers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], for the first key or value that cannot be.
+    pub fn load(
+        component: &str,
+        file: Option<&Path>,
+        flags: Vec<Flag>,
+        open: &[&str],
+    ) -> Result<Self, Error> {
+        let prefix = format!("FOREBAY_{}__", component.to_uppercase());
+        let environment = Env::prefixed(&prefix).split("__");
+        Self::of_layers(file, environment, flags, open)
+    }
+
+    fn of_layers(
         file: Option<&Path>,
         environment: impl Provider,
         flags: Vec<Flag>,
         open: &[&str],
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, Error> {
         let mut layers = Figment::from(Layer::defaults(T::default())?);
         let known: Vec<String> = leaves(&layers)?.into_iter().map(|leaf| leaf.key).collect();
         if let Some(file) = file {
             // Looked at first: what figment says of a missing file does not name it.
-            std::fs::metadata(file).map_err(|source| SettingsError::File {
+            std::fs::metadata(file).map_err(|source| Error::File {
                 path: file.to_owned(),
                 source,
             })?;
             layers = layers.merge(Toml::file_exact(file));
-            layers.data().map_err(|source| SettingsError::Syntax {
+            layers.data().map_err(|source| Error::Syntax {
                 path: file.to_owned(),
                 source: Box::new(source),
             })?;
@@ -187,7 +79,7 @@ impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
                         .is_some_and(|rest| rest.starts_with('.'))
             });
             if !is_known && !is_misplaced {
-                return Err(SettingsError::Unknown {
+                return Err(Error::Unknown {
                     key: leaf.key.clone(),
                     origin: leaf.origin.clone(),
                     nearest: nearest(&leaf.key, &known),
@@ -204,7 +96,7 @@ impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
 impl<T> Settings<T> {
     /// Every setting as a line of TOML with its origin; those whose key `is_secret` says so are
     /// masked.
-    pub(crate) fn print(&self, is_secret: impl Fn(&str) -> bool) -> String {
+    pub fn print(&self, is_secret: impl Fn(&str) -> bool) -> String {
         let mut lines = String::new();
         for Leaf { key, value, origin } in &self.leaves {
             let line = match toml(value) {
@@ -215,48 +107,6 @@ impl<T> Settings<T> {
             writeln!(lines, "{line}").expect("a String takes every line");
         }
         lines
-    }
-}
-
-/// Every value of the merged layers, in order of key.
-fn leaves(layers: &Figment) -> Result<Vec<Leaf>, SettingsError> {
-    fn walk(layers: &Figment, prefix: &str, dict: &Dict, leaves: &mut Vec<Leaf>) {
-        for (name, value) in dict {
-            let key = match prefix {
-                "" => name.clone(),
-                prefix => format!("{prefix}.{name}"),
-            };
-            match value {
-                Value::Dict(_, dict) if !dict.is_empty() => walk(layers, &key, dict, leaves),
-                value => leaves.push(Leaf {
-                    origin: origin(layers.get_metadata(value.tag()), &key),
-                    key,
-                    value: value.clone(),
-                }),
-            }
-        }
-    }
-    let data = layers.data()?;
-    let mut leaves = Vec::new();
-    if let Some(dict) = data.get(&Profile::Default) {
-        walk(layers, "", dict, &mut leaves);
-    }
-    Ok(leaves)
-}
-
-fn origin(metadata: Option<&Metadata>, key: &str) -> String {
-    let Some(metadata) = metadata else {
-        return "default".into();
-    };
-    match &metadata.source {
-        Some(figment::Source::File(path)) => format!("file {}", path.display()),
-        // Figment names this layer "`PREFIX` environment variable(s)".
-        _ if metadata.name.contains("environment") => {
-            let prefix = metadata.name.split('`').nth(1).unwrap_or_default();
-            let variable = key.to_uppercase().replace('.', "__");
-            format!("environment {prefix}{variable}")
-        }
-        _ => metadata.name.to_string(),
     }
 }
 
@@ -273,39 +123,11 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
         .cloned()
 }
 
-/// A value in TOML's spelling; `None` for one that is not set.
-fn toml(value: &Value) -> Option<String> {
-    Some(match value {
-        Value::Empty(..) => return None,
-        // A JSON string is a TOML basic string.
-        Value::String(_, text) => serde_json::to_string(text).expect("a text is JSON"),
-        Value::Char(_, c) => serde_json::to_string(c).expect("a text is JSON"),
-        Value::Bool(_, on) => on.to_string(),
-        Value::Num(_, number) => match number.to_f64() {
-            Some(number) => format!("{number:?}"),
-            None => number
-                .to_i128()
-                .map(|number| number.to_string())
-                .or_else(|| number.to_u128().map(|number| number.to_string()))
-                .expect("a number is real or whole"),
-        },
-        Value::Array(_, items) => {
-            let items: Vec<String> = items.iter().filter_map(toml).collect();
-            format!("[{}]", items.join(", "))
-        }
-        Value::Dict(_, dict) => {
-            let items: Vec<String> = dict
-                .iter()
-                .filter_map(|(key, value)| Some(format!("{key} = {}", toml(value)?)))
-                .collect();
-            format!("{{ {} }}", items.join(", "))
-        }
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use figment::Metadata;
+    use figment::value::{Dict, Value};
     use serde::Deserialize;
 
     use super::*;
@@ -363,11 +185,11 @@ mod tests {
         file: &str,
         pairs: &[(&str, &str)],
         flags: Vec<Flag>,
-    ) -> Result<Settings<Sample>, SettingsError> {
+    ) -> Result<Settings<Sample>, Error> {
         let mut path = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut path, file.as_bytes()).unwrap();
         let environment = environment(pairs);
-        Settings::load(Some(path.path()), environment, flags, &["server.headers"])
+        Settings::of_layers(Some(path.path()), environment, flags, &["server.headers"])
     }
 
     #[test]
@@ -442,7 +264,7 @@ mod tests {
         );
         let error = load("nonsense", &[], vec![]).unwrap_err();
         assert!(error.to_string().ends_with(" is not TOML"), "{error}");
-        let missing: Result<Settings<Sample>, _> = Settings::load(
+        let missing: Result<Settings<Sample>, _> = Settings::of_layers(
             Some(Path::new("/nowhere.toml")),
             environment(&[]),
             vec![],
@@ -470,13 +292,5 @@ mod tests {
         let settings = load(file, &[], vec![]).unwrap();
         let again = load(&settings.print(|_| false), &[], vec![]).unwrap();
         assert_eq!(again.values, settings.values);
-    }
-
-    #[test]
-    fn set_takes_a_key_and_a_value() {
-        let flag = Flag::parse_set("a.b=1=2").unwrap();
-        assert_eq!((&*flag.key, flag.value.as_str()), ("a.b", Some("1=2")));
-        assert!(Flag::parse_set("nothing").is_err());
-        assert!(Flag::parse_set("=1").is_err());
     }
 }
