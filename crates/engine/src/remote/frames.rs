@@ -37,6 +37,7 @@ pub(super) fn write_batch(batch: KvEventBatch) -> worker::KvEventBatch {
         sequence: batch.sequence,
         rank: batch.rank.0,
         events: batch.events.into_iter().map(Into::into).collect(),
+        mark: None,
     }
 }
 

@@ -100,6 +100,7 @@ impl EngineHandler {
                 Ok(frames) => frames,
                 Err(error) => one(Err(error)),
             },
+            Operation::KvSync(_) => one(Err(unknown("operation"))),
             Operation::Control(request) => match request.control.try_into() {
                 Ok(control) => {
                     let is_paused = self.is_paused.clone();

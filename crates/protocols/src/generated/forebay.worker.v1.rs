@@ -456,7 +456,7 @@ pub struct EngineInfo {
 pub struct WorkerRequest {
     #[prost(
         oneof = "worker_request::Operation",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15"
     )]
     pub operation: ::core::option::Option<worker_request::Operation>,
 }
@@ -491,6 +491,9 @@ pub mod worker_request {
         /// MediaOutput.
         #[prost(message, tag = "9")]
         Media(super::MediaRequest),
+        /// KvSync, then KvEventBatch for each frame.
+        #[prost(message, tag = "10")]
+        KvSync(super::KvSyncRequest),
         /// ArtefactPart for each frame, in order.
         #[prost(message, tag = "15")]
         Artefact(super::ArtefactRequest),
@@ -505,6 +508,13 @@ pub struct AbortRequest {
 pub struct LoadRequest {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KvSnapshotRequest {}
+/// Asks for what a client needs to know of the worker's KV caches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvSyncRequest {
+    /// Up to where it has every batch; absent, if it needs a snapshot.
+    #[prost(message, optional, tag = "1")]
+    pub since: ::core::option::Option<KvPosition>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlRequest {
     #[prost(enumeration = "Control", tag = "1")]
@@ -542,17 +552,52 @@ pub struct KvSnapshot {
     #[prost(message, optional, tag = "2")]
     pub batch: ::core::option::Option<KvEventBatch>,
 }
-/// Changes of one rank's KV cache that belong together: routing hashes only, never tokens.
+/// How far a worker's KV events have come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvPosition {
+    /// The incarnation of the publisher; a later one has a larger number.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Counts the batches of an epoch, of all ranks, from 1 without a gap.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+}
+/// What a worker's KV caches hold at a position, in one number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvMark {
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<KvPosition>,
+    /// The sum, modulo 2^64, of mix(hash ^ mix(rank << 16 | tier << 8 | group)) over all blocks, each as
+    /// often as it is there; mix is the finalizer of splitmix64. Only what KvEvent can say in this
+    /// version counts.
+    #[prost(fixed64, tag = "2")]
+    pub digest: u64,
+}
+/// The first frame of the answer to KvSyncRequest; KvEventBatch for each frame after it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvSync {
+    /// What is true after all of them.
+    #[prost(message, optional, tag = "1")]
+    pub mark: ::core::option::Option<KvMark>,
+    /// The batches are everything that is held, as stored events without marks, with at least one
+    /// batch a rank. Otherwise they are those that were published after `since`.
+    #[prost(bool, tag = "2")]
+    pub is_snapshot: bool,
+}
+/// Changes of one rank's KV cache that belong together: routing hashes only, never tokens. No block
+/// is removed that was not stored.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KvEventBatch {
-    /// Counts the batches of a rank in the engine's life without a gap.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
     #[prost(uint32, tag = "2")]
     pub rank: u32,
-    /// In order. None in a batch that is published only to say that all up to its sequence were.
+    /// In order. None in what is published only to say where the publisher is.
     #[prost(message, repeated, tag = "3")]
     pub events: ::prost::alloc::vec::Vec<KvEvent>,
+    /// What is true after it.
+    #[prost(message, optional, tag = "4")]
+    pub mark: ::core::option::Option<KvMark>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KvEvent {
