@@ -5,9 +5,12 @@
 mod child;
 #[cfg(target_os = "linux")]
 mod fault_proxy;
+pub mod http;
 pub mod instructions;
 #[cfg(target_os = "linux")]
 mod output;
+#[cfg(target_os = "linux")]
+pub mod usage;
 
 #[cfg(target_os = "linux")]
 pub use child::Child;
