@@ -1,5 +1,6 @@
 //! Who is there.
 
+mod members;
 mod memory;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use members::{DownCause, MemberEvent, members};
 pub use memory::MemoryDiscovery;
 
 use crate::names::EndpointId;

@@ -1,0 +1,213 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use forebay_mux::view::{Config, Output, Peer, Record, View};
+use forebay_observability::ErrorChain;
+use forebay_tokens::WorkerId;
+use futures::future::{self, BoxFuture};
+use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+pub use forebay_mux::view::DownCause;
+
+use super::{Instance, InstanceEvent, Watch};
+use crate::names::EndpointId;
+use crate::planes::{PlaneError, Planes};
+use crate::request_plane::PeerState;
+
+/// The wait before discovery is asked again, where it does not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A change of which instances requests may be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberEvent {
+    /// It can be reached: requests may be sent there. It was not up before.
+    Up(Instance),
+    /// What it says about itself is something else now, at the same address.
+    Changed(Instance),
+    /// Nothing new to this worker from now on. It may come up again, also as another process.
+    Down(WorkerId, DownCause),
+}
+
+/// The changes of which instances of an endpoint requests may be sent to, from nobody on, for as
+/// long as it is not dropped.
+///
+/// Beside what discovery says, it follows how things stand with each instance's process
+/// ([`RequestPlane::peer`](crate::RequestPlane::peer)), and joins the two by the rules of
+/// [`forebay_mux::view`]: who is lost or drains is out at once, whatever discovery says; who
+/// discovery lost without a goodbye stays while it can be reached. It follows at most
+/// [`Config::max_members`] instances, and says in the log when there are more.
+///
+/// It spawns nothing, and works while it is polled.
+pub fn members(planes: &Planes, endpoint: EndpointId) -> BoxStream<'static, MemberEvent> {
+    let members = Members {
+        planes: planes.clone(),
+        endpoint,
+        start: Instant::now(),
+        view: View::new(Config::default()),
+        watch: None,
+        peers: SelectAll::new(),
+        watched: HashMap::new(),
+        list: None,
+        was_full: false,
+    };
+    stream::unfold(members, |mut members| async move {
+        let event = members.next().await;
+        Some((event, members))
+    })
+    .boxed()
+}
+
+struct Members {
+    planes: Planes,
+    endpoint: EndpointId,
+    start: Instant,
+    view: View<Instance>,
+    watch: Option<Watch>,
+    peers: SelectAll<BoxStream<'static, (WorkerId, PeerState)>>,
+    /// Ends the watch of each worker's peer.
+    watched: HashMap<WorkerId, AbortHandle>,
+    /// The list that the view asked for.
+    list: Option<BoxFuture<'static, Result<Vec<Instance>, PlaneError>>>,
+    was_full: bool,
+}
+
+impl Members {
+    async fn next(&mut self) -> MemberEvent {
+        loop {
+            while let Some(output) = self.view.next_output() {
+                if let Some(event) = self.carry_out(output) {
+                    return event;
+                }
+            }
+            self.tell_if_full();
+            self.take_an_input().await;
+        }
+    }
+
+    fn carry_out(&mut self, output: Output<Instance>) -> Option<MemberEvent> {
+        match output {
+            Output::Up(instance) => {
+                let (worker, address) = (instance.worker.0, &instance.address);
+                info!(endpoint = %self.endpoint, worker, address, "worker up");
+                Some(MemberEvent::Up(instance))
+            }
+            Output::Changed(instance) => Some(MemberEvent::Changed(instance)),
+            Output::Down(worker, cause) => {
+                let (endpoint, cause_name) = (&self.endpoint, cause.as_str());
+                info!(%endpoint, worker = worker.0, cause = cause_name, "worker down");
+                Some(MemberEvent::Down(worker, cause))
+            }
+            Output::Watch { worker, address } => {
+                let states = self.planes.requests.peer(&address);
+                let (states, handle) = stream::abortable(states);
+                let states = states.map(move |state| (worker, state));
+                self.peers.push(states.boxed());
+                self.watched.insert(worker, handle);
+                None
+            }
+            Output::Release(worker) => {
+                if let Some(handle) = self.watched.remove(&worker) {
+                    handle.abort();
+                }
+                None
+            }
+            Output::List => {
+                let (planes, endpoint) = (self.planes.clone(), self.endpoint.clone());
+                let list = async move { planes.discovery.list(&endpoint).await };
+                self.list = Some(list.boxed());
+                None
+            }
+        }
+    }
+
+    async fn take_an_input(&mut self) {
+        let Some(watch) = &mut self.watch else {
+            return self.begin().await;
+        };
+        let due = self.view.next_timeout().map(|due| self.start + due);
+        tokio::select! {
+            event = watch.next() => match event {
+                Some(event) => self.take(event),
+                None => self.watch = None,
+            },
+            list = wait_for(&mut self.list) => {
+                self.list = None;
+                self.take_list(list);
+            }
+            Some((worker, state)) = self.peers.next() => {
+                let peer = match state {
+                    PeerState::Reachable => Peer::Reachable,
+                    PeerState::Draining => Peer::Draining,
+                    PeerState::Lost => Peer::Lost,
+                };
+                self.view.peer(worker, peer);
+            }
+            () = sleep_until(due.unwrap_or(self.start)), if due.is_some() => {
+                self.view.handle_timeout(self.start.elapsed());
+            }
+        }
+    }
+
+    async fn begin(&mut self) {
+        match self.planes.discovery.watch(&self.endpoint).await {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => {
+                warn!(endpoint = %self.endpoint, error = %ErrorChain(&error),
+                    "workers cannot be discovered");
+                sleep(RETRY).await;
+            }
+        }
+    }
+
+    fn take(&mut self, event: InstanceEvent) {
+        let now = self.start.elapsed();
+        match event {
+            InstanceEvent::Present(instances) => self.view.present(now, instances),
+            InstanceEvent::Put(instance) => self.view.put(instance),
+            InstanceEvent::Removed(worker) => self.view.removed(worker),
+            InstanceEvent::Expired(worker) => self.view.expired(now, worker),
+        }
+    }
+
+    fn take_list(&mut self, list: Result<Vec<Instance>, PlaneError>) {
+        let now = self.start.elapsed();
+        match list {
+            Ok(instances) => self.view.present(now, instances),
+            Err(error) => {
+                let error = ErrorChain(&error);
+                warn!(endpoint = %self.endpoint, %error, "workers cannot be listed");
+                self.view.list_failed(now);
+            }
+        }
+    }
+
+    fn tell_if_full(&mut self) {
+        let is_full = self.view.is_full();
+        if is_full && !self.was_full {
+            let followed = self.view.members();
+            warn!(endpoint = %self.endpoint, followed, "more workers than are followed");
+        }
+        self.was_full = is_full;
+    }
+}
+
+/// Waits for what may not be there.
+async fn wait_for<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => future::pending().await,
+    }
+}
+
+impl Record for Instance {
+    fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    fn address(&self) -> &str {
+        &self.address
+    }
+}
