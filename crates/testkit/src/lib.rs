@@ -8,6 +8,8 @@ mod fault_proxy;
 pub mod http;
 pub mod instructions;
 #[cfg(target_os = "linux")]
+mod nats;
+#[cfg(target_os = "linux")]
 mod output;
 #[cfg(target_os = "linux")]
 pub mod usage;
@@ -16,3 +18,5 @@ pub mod usage;
 pub use child::Child;
 #[cfg(target_os = "linux")]
 pub use fault_proxy::{Direction, FaultProxy};
+#[cfg(target_os = "linux")]
+pub use nats::NatsServer;
