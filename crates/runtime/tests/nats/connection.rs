@@ -1,0 +1,107 @@
+use std::error::Error;
+use std::time::Duration;
+
+use forebay_observability::Registry;
+use forebay_runtime::{NatsConfig, NatsConnection, PlaneError};
+use forebay_testkit::NatsServer;
+
+use crate::{Process, config, in_time};
+
+/// The error of a connection that must fail, with its sources.
+async fn failure(config: &NatsConfig) -> String {
+    let connection = in_time(NatsConnection::connect(config, &Registry::new())).await;
+    let error = connection.expect_err("nobody was to be let in");
+    assert!(matches!(error, PlaneError::Unreachable(_)));
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let mut server = NatsServer::start();
+    server.kill();
+    let config = NatsConfig {
+        connect_seconds: 0.0,
+        ..config(&server)
+    };
+    let error = failure(&config).await;
+    assert!(error.contains(&server.url()), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_late_is_waited_for() {
+    let mut server = NatsServer::start();
+    server.kill();
+    let config = config(&server);
+    let registry = Registry::new();
+    let connect = NatsConnection::connect(&config, &registry);
+    tokio::pin!(connect);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut connect).await;
+    assert!(early.is_err(), "there is nobody to connect to");
+    server.restart();
+    let connection = in_time(connect).await.unwrap();
+    assert!(*connection.connected().borrow());
+}
+
+#[tokio::test]
+async fn who_has_no_password_is_refused_at_once() {
+    let server = NatsServer::with_options(&["--user", "someone", "--pass", "secret"]);
+    let wrong = NatsConfig {
+        user: Some("someone".into()),
+        password: Some("guess".into()),
+        ..config(&server)
+    };
+    for config in [config(&server), wrong.clone()] {
+        let error = failure(&config).await;
+        assert!(error.contains("authorization violation"), "{error}");
+        assert!(!error.contains("guess"), "{error}");
+    }
+    let right = NatsConfig {
+        password: Some("secret".into()),
+        ..wrong
+    };
+    in_time(NatsConnection::connect(&right, &Registry::new()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_as_good() {
+    let server = NatsServer::with_options(&["--auth", "token"]);
+    failure(&config(&server)).await;
+    let config = NatsConfig {
+        token: Some("token".into()),
+        ..config(&server)
+    };
+    in_time(NatsConnection::connect(&config, &Registry::new()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn it_is_known_whether_the_server_is_there() {
+    let mut server = NatsServer::start();
+    let process = Process::start(&server).await;
+    assert_eq!(process.metric("forebay_nats_connected"), 1.0);
+    server.kill();
+    process.connected(false).await;
+    assert_eq!(process.metric("forebay_nats_connected"), 0.0);
+    server.restart();
+    process.connected(true).await;
+    assert_eq!(process.metric("forebay_nats_reconnects_total"), 1.0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_away() {
+    let server = NatsServer::start();
+    let process = Process::start(&server).await;
+    server.pause();
+    process.connected(false).await;
+    server.resume();
+    process.connected(true).await;
+}

@@ -1,0 +1,67 @@
+//! The planes over a real NATS server.
+#![cfg(all(feature = "nats", target_os = "linux"))]
+#![allow(clippy::unwrap_used)]
+
+mod connection;
+mod events;
+
+use std::time::Duration;
+
+use forebay_observability::Registry;
+use forebay_runtime::{NatsConfig, NatsConnection, Tasks};
+use forebay_testkit::NatsServer;
+use tokio::time::timeout;
+
+/// How long a test waits for what must happen before it calls it missing.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn in_time<F: Future>(future: F) -> F::Output {
+    let output = timeout(DEADLINE, future).await;
+    output.expect("what had to happen did not")
+}
+
+/// What a process has of its own.
+struct Process {
+    connection: NatsConnection,
+    tasks: Tasks,
+    registry: Registry,
+}
+
+impl Process {
+    async fn start(server: &NatsServer) -> Self {
+        let registry = Registry::new();
+        let connection = in_time(NatsConnection::connect(&config(server), &registry)).await;
+        Self {
+            connection: connection.unwrap(),
+            tasks: Tasks::new(&registry),
+            registry,
+        }
+    }
+
+    /// The value of a metric without labels.
+    fn metric(&self, name: &str) -> f64 {
+        let text = self.registry.encode();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        value
+            .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits until the connection stands, or does not.
+    async fn connected(&self, connected: bool) {
+        let mut state = self.connection.connected();
+        in_time(state.wait_for(|now| *now == connected))
+            .await
+            .unwrap();
+    }
+}
+
+fn config(server: &NatsServer) -> NatsConfig {
+    NatsConfig {
+        servers: vec![server.url()],
+        ..NatsConfig::default()
+    }
+}
