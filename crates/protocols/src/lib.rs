@@ -5,6 +5,13 @@ mod checked_request;
 mod error;
 pub mod openai;
 
+/// What discovery keeps of an instance: the generated types of
+/// `proto/forebay/discovery/v1/discovery.proto`, whose comments define every field.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod discovery {
+    include!("generated/forebay.discovery.v1.rs");
+}
+
 /// What a client of an engine sends to a worker and gets back: the generated types of
 /// `proto/forebay/worker/v1/worker.proto`, whose comments define every field.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
