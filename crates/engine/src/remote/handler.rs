@@ -74,10 +74,29 @@ impl EngineHandler {
         self.generations.progress()
     }
 
-    /// Whether a client has paused the engine, and none has resumed it. A pause that came another
+    /// Whether it was told to pause the engine, and none has resumed it. A pause that came another
     /// way is not known.
     pub fn is_paused(&self) -> bool {
         self.is_paused.load(Ordering::Relaxed)
+    }
+
+    /// Changes the engine's state, as a client may ask for it.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says.
+    pub fn control(&self, control: Control) -> BoxFuture<'static, Result<(), Error>> {
+        let (engine, is_paused) = (self.engine.clone(), self.is_paused.clone());
+        async move {
+            engine.control(control).await?;
+            match control {
+                Control::Pause => is_paused.store(true, Ordering::Relaxed),
+                Control::Resume => is_paused.store(false, Ordering::Relaxed),
+                Control::Unspecified | Control::ClearKvCache => {}
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn answer(&self, operation: Operation) -> ResponseStream {
@@ -103,16 +122,8 @@ impl EngineHandler {
             Operation::KvSync(_) => one(Err(unknown("operation"))),
             Operation::Control(request) => match request.control.try_into() {
                 Ok(control) => {
-                    let is_paused = self.is_paused.clone();
-                    single(async move {
-                        engine.control(control).await?;
-                        match control {
-                            Control::Pause => is_paused.store(true, Ordering::Relaxed),
-                            Control::Resume => is_paused.store(false, Ordering::Relaxed),
-                            Control::Unspecified | Control::ClearKvCache => {}
-                        }
-                        Ok(worker::Done {})
-                    })
+                    let done = self.control(control);
+                    single(async { done.await.map(|()| worker::Done {}) })
                 }
                 Err(_) => one(Err(unknown("control"))),
             },
