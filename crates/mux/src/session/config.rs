@@ -61,9 +61,12 @@ impl Default for Config {
     }
 }
 
+/// Half of it is more than an empty chunk costs, with room for data.
+pub(super) const MIN_WINDOW_BYTES: u32 = 256;
+
 impl Config {
     pub(super) fn clamped(mut self) -> Self {
-        self.window_bytes = self.window_bytes.max(256);
+        self.window_bytes = self.window_bytes.max(MIN_WINDOW_BYTES);
         self.max_streams = self.max_streams.max(1);
         self.chunk_bytes = self.chunk_bytes.max(1);
         self.max_unacknowledged_bytes = self.max_unacknowledged_bytes.max(128 << 10);
