@@ -3,6 +3,7 @@
 mod client;
 mod frontend;
 mod instructions;
+mod planes;
 mod server;
 mod speed;
 
@@ -26,6 +27,8 @@ enum Bench {
     Frontend(frontend::Args),
     /// Instructions of the named hot paths, compared with the committed ones.
     Instructions(instructions::Args),
+    /// What the request planes cost, each beside its limit, in release.
+    Planes(planes::Args),
     /// The native engine's tokens per second and times to the first token, in release.
     Speed,
 }
@@ -39,6 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Bench::Client(args) => client::run(args),
         Bench::Frontend(args) => frontend::run(args),
         Bench::Instructions(args) => instructions::run(args),
+        Bench::Planes(args) => planes::run(args),
         Bench::Speed => speed::run(),
     }
 }
