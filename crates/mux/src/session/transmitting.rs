@@ -54,6 +54,26 @@ impl Session {
         })
     }
 
+    /// Whether there is something to be sent now: whether the driver is to be woken.
+    pub fn has_output(&self) -> bool {
+        match self.link.state {
+            State::Attached => {
+                let has_data = self.streams.front(Lane::Data).is_some()
+                    && self.log.bytes() < self.config.max_unacknowledged_bytes;
+                let has_control =
+                    !self.farewells.is_empty() || self.streams.front(Lane::Control).is_some();
+                has_data
+                    || (has_control && self.has_room())
+                    || self.link.resume_due
+                    || self.link.heartbeat_due
+                    || self.log.unsent().is_some()
+                    || self.owes_acknowledgement()
+            }
+            State::Closing => true,
+            _ => false,
+        }
+    }
+
     fn sent(&mut self, now: Duration, bytes: usize) {
         if bytes > 0 {
             self.link.last_sent = now;
