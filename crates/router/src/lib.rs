@@ -5,6 +5,7 @@ mod book;
 mod config;
 mod error;
 mod index;
+mod replica;
 mod request;
 mod router;
 mod selection;
@@ -15,6 +16,10 @@ pub use book::{Booking, BookingId, Load, LoadBook, OwnerId};
 pub use config::{RouterConfig, Weights};
 pub use error::{ConfigError, Error};
 pub use index::{FlatIndex, Match, Overlap, PrefixIndex};
+pub use replica::{
+    BookingBatch, BookingEvent, BookingLog, BookingSnapshot, Followed, ReplicaChange, ReplicaSet,
+    SharedBooking,
+};
 pub use request::Request;
 pub use router::Router;
 pub use selection::{Candidate, Cost, CostUnit, Decision, Eligibility, Mode};

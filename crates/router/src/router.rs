@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::book::Slot;
 use crate::{
     Booking, BookingId, Candidate, ConfigError, Decision, Error, FlatIndex, Load, LoadBook, Mode,
-    OwnerId, PrefixIndex, Request, RouterConfig, Selector, WorkerRank, WorkerSpec,
+    OwnerId, PrefixIndex, ReplicaChange, Request, RouterConfig, Selector, WorkerRank, WorkerSpec,
 };
 
 /// Chooses workers: what each has cached, what is booked at each, and a rule to compare them.
@@ -130,6 +130,30 @@ impl<I: PrefixIndex> Router<I> {
     /// Forgets what a worker's events told: its state is about to be told from the beginning.
     pub fn forget_blocks(&mut self, at: WorkerRank) {
         self.index.remove(at);
+    }
+
+    /// Makes a change that another router told of; `now` as in [`Selector::reserve`].
+    pub fn take(&mut self, change: &ReplicaChange, now: Duration) {
+        match change {
+            ReplicaChange::Booked(id, booking) => {
+                let booked = Booking {
+                    at: booking.at,
+                    chain: &booking.chain,
+                    blocks: booking.blocks,
+                    prompt_tokens: booking.prompt_tokens,
+                    prefill_tokens: booking.prefill_tokens,
+                };
+                self.book.book(*id, booked, now);
+                if booking.has_first_token {
+                    self.book.first_token(*id);
+                }
+            }
+            ReplicaChange::FirstToken(id, _) => self.book.first_token(*id),
+            ReplicaChange::Grew(id, _, blocks) => self.book.grew(*id, *blocks),
+            ReplicaChange::Ended(id, _) => {
+                self.book.end(*id);
+            }
+        }
     }
 
     /// Everything an owner booked ended: that life of it is over. Returns how many bookings these
