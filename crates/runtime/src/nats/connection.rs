@@ -1,17 +1,18 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Request, ServerAddr};
 use forebay_observability::Registry;
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::config::NatsConfig;
 use super::metrics::Metrics;
 use crate::planes::PlaneError;
+use crate::tasks::{TaskHandle, TaskKind, Tasks};
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -19,9 +20,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// A connection on which nothing came for so long is asked for a sign of life; it counts as broken
-/// at the third question without an answer.
+/// A connection on which nothing came for so long is asked for a sign of life; it is made anew at
+/// the third question without an answer.
 const PING: Duration = Duration::from_secs(1);
+/// The pause before the server is asked for a sign of life that shows whether it is away. That is
+/// known sooner than that a connection is broken, and than that a peer behind it is silent.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// How long it may take to answer.
+const PROBE: Duration = Duration::from_millis(600);
 /// How long to wait for what has been sent to arrive at the server.
 const SETTLE: Duration = Duration::from_secs(2);
 /// A subject on which nobody listens.
@@ -33,7 +39,8 @@ const SUBSCRIPTION_MESSAGES: usize = 8_192;
 /// A process's one connection to NATS. Clones are handles on the same one.
 ///
 /// A connection that breaks is made again for as long as it takes, after pauses of at most 250 ms,
-/// and every subscription with it. What was in flight is lost.
+/// and every subscription with it. What was in flight is lost. A server that does not answer within
+/// 600 ms counts as away until it does.
 ///
 /// Metrics: `forebay_nats_*`.
 #[derive(Clone)]
@@ -41,16 +48,22 @@ pub struct NatsConnection {
     client: Client,
     connected: watch::Receiver<bool>,
     metrics: Metrics,
+    _probe: Arc<CancelOnDrop>,
 }
 
 impl NatsConnection {
-    /// Connects, and waits [`NatsConfig::connect_seconds`] for a server that is not there yet.
+    /// Connects, and waits [`NatsConfig::connect_seconds`] for a server that is not there yet. A
+    /// task of `tasks` looks after the connection while there is a handle on it.
     ///
     /// # Errors
     ///
     /// [`PlaneError::Unreachable`], if none of the servers answered in time, or at once if one
     /// does not let us in.
-    pub async fn connect(config: &NatsConfig, registry: &Registry) -> Result<Self, PlaneError> {
+    pub async fn connect(
+        config: &NatsConfig,
+        tasks: &Tasks,
+        registry: &Registry,
+    ) -> Result<Self, PlaneError> {
         let metrics = Metrics::new(registry);
         let servers: Vec<ServerAddr> = config
             .servers
@@ -61,7 +74,7 @@ impl NatsConnection {
         let (sender, mut connected) = watch::channel(false);
         let state = Arc::new(State {
             connected: sender,
-            connects: AtomicU64::new(0),
+            standing: Mutex::new(Standing::default()),
             metrics: metrics.clone(),
         });
         let until = Instant::now() + config.connect_time();
@@ -88,14 +101,20 @@ impl NatsConnection {
         };
         let first = connected.wait_for(|connected| *connected).await;
         first.map_err(|error| unreachable(config, error))?;
+        let probe = tasks.spawn(
+            TaskKind::Critical,
+            "nats_probe",
+            probe(client.clone(), state),
+        );
         Ok(Self {
             client,
             connected,
             metrics,
+            _probe: Arc::new(CancelOnDrop(probe)),
         })
     }
 
-    /// Whether the connection stands, now and at each change.
+    /// Whether the server is there, now and at each change.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
@@ -104,9 +123,8 @@ impl NatsConnection {
     /// is away.
     pub(super) async fn settle(&self) {
         if *self.connected.borrow() {
-            let nothing = Request::new().timeout(Some(SETTLE));
-            // Nobody listens there, and the server says so: that is its answer.
-            let _ = self.client.send_request(NOBODY, nothing).await;
+            // Whether it answered or not: what is lost shows.
+            let _ = timeout(SETTLE, round_trip(&self.client)).await;
         }
     }
 
@@ -119,36 +137,84 @@ impl NatsConnection {
     }
 }
 
-/// What the client's events say.
+/// Whether the server is there, by the client's events and the probe's.
 struct State {
     connected: watch::Sender<bool>,
-    connects: AtomicU64,
+    standing: Mutex<Standing>,
     metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Standing {
+    connects: u64,
+    /// The client has a connection.
+    is_connected: bool,
+    /// The server did not answer on it.
+    is_silent: bool,
 }
 
 impl State {
     fn note(&self, event: &Event) {
         match event {
-            Event::Connected => {
-                if self.connects.fetch_add(1, Ordering::Relaxed) > 0 {
+            Event::Connected => self.change(|standing| {
+                standing.connects += 1;
+                standing.is_connected = true;
+                standing.is_silent = false;
+                if standing.connects > 1 {
                     self.metrics.reconnects.inc();
-                    tracing::info!("nats is back");
                 }
-                self.set(true);
+            }),
+            Event::Disconnected | Event::Closed => {
+                self.change(|standing| standing.is_connected = false);
             }
-            Event::Disconnected => {
-                tracing::warn!("nats is away");
-                self.set(false);
-            }
-            Event::Closed => self.set(false),
             // Messages that were lost show as gaps; attempts to connect are many.
             _ => (),
         }
     }
 
-    fn set(&self, connected: bool) {
+    fn change(&self, change: impl FnOnce(&mut Standing)) {
+        let mut standing = self.standing.lock();
+        change(&mut standing);
+        let connected = standing.is_connected && !standing.is_silent;
+        let changed = self.connected.send_if_modified(|now| {
+            let changed = *now != connected;
+            *now = connected;
+            changed
+        });
         self.metrics.connected.set(i64::from(connected));
-        self.connected.send_replace(connected);
+        match connected {
+            true if changed && standing.connects > 1 => tracing::info!("nats is back"),
+            false if changed => tracing::warn!("nats is away"),
+            _ => (),
+        }
+    }
+}
+
+/// Asks the server for signs of life.
+async fn probe(client: Client, state: Arc<State>) {
+    loop {
+        sleep(PROBE_PAUSE).await;
+        if !state.standing.lock().is_connected {
+            continue;
+        }
+        let answers = timeout(PROBE, round_trip(&client)).await.is_ok();
+        state.change(|standing| standing.is_silent = !answers);
+    }
+}
+
+/// Waits for the server's answer to whatever was sent before, however long.
+async fn round_trip(client: &Client) {
+    // Nobody listens there, and the server says so: that is its answer.
+    let _ = client
+        .send_request(NOBODY, Request::new().timeout(None))
+        .await;
+}
+
+struct CancelOnDrop(TaskHandle);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

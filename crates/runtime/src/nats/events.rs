@@ -38,6 +38,8 @@ const EVENTS: usize = 1_024;
 const BYTES: usize = 64 << 20;
 /// How long a subscription may take to be accepted by the client.
 const SUBSCRIBE: Duration = Duration::from_secs(5);
+/// How long a subscription waits for what was published before it.
+const DRAIN: Duration = Duration::from_secs(1);
 /// Subscriptions on their way to the reader.
 const NEW_FEEDS: usize = 64;
 
@@ -119,6 +121,10 @@ impl Shared {
 
     async fn subscribe(self: Arc<Self>, topic: &Topic) -> Result<Subscription, PlaneError> {
         let client = self.connection.client();
+        if *self.connection.connected().borrow() {
+            // So that nothing comes that was published here before; no harm if it does.
+            let _ = timeout(DRAIN, self.outbound.drained()).await;
+        }
         let subscribed = timeout(SUBSCRIBE, client.subscribe(subject(topic))).await;
         let messages = subscribed
             .map_err(|error| PlaneError::Unreachable(error.into()))?

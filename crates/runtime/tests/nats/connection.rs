@@ -1,16 +1,14 @@
 use std::error::Error;
-use std::time::Duration;
 
-use forebay_observability::Registry;
-use forebay_runtime::{NatsConfig, NatsConnection, PlaneError};
+use forebay_runtime::{NatsConfig, PlaneError};
 use forebay_testkit::NatsServer;
+use futures::FutureExt as _;
 
-use crate::{Process, config, in_time};
+use crate::{Process, config, connect};
 
 /// The error of a connection that must fail, with its sources.
 async fn failure(config: &NatsConfig) -> String {
-    let connection = in_time(NatsConnection::connect(config, &Registry::new())).await;
-    let error = connection.expect_err("nobody was to be let in");
+    let error = connect(config).await.expect_err("nobody was to be let in");
     assert!(matches!(error, PlaneError::Unreachable(_)));
     let mut text = error.to_string();
     let mut source = error.source();
@@ -38,13 +36,11 @@ async fn a_server_that_comes_late_is_waited_for() {
     let mut server = NatsServer::start();
     server.kill();
     let config = config(&server);
-    let registry = Registry::new();
-    let connect = NatsConnection::connect(&config, &registry);
+    let connect = connect(&config);
     tokio::pin!(connect);
-    let early = tokio::time::timeout(Duration::from_millis(50), &mut connect).await;
-    assert!(early.is_err(), "there is nobody to connect to");
+    assert!((&mut connect).now_or_never().is_none());
     server.restart();
-    let connection = in_time(connect).await.unwrap();
+    let connection = connect.await.unwrap();
     assert!(*connection.connected().borrow());
 }
 
@@ -65,9 +61,7 @@ async fn who_has_no_password_is_refused_at_once() {
         password: Some("secret".into()),
         ..wrong
     };
-    in_time(NatsConnection::connect(&right, &Registry::new()))
-        .await
-        .unwrap();
+    connect(&right).await.unwrap();
 }
 
 #[tokio::test]
@@ -78,9 +72,7 @@ async fn a_token_is_as_good() {
         token: Some("token".into()),
         ..config(&server)
     };
-    in_time(NatsConnection::connect(&config, &Registry::new()))
-        .await
-        .unwrap();
+    connect(&config).await.unwrap();
 }
 
 #[tokio::test]

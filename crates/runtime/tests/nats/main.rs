@@ -8,7 +8,7 @@ mod events;
 use std::time::Duration;
 
 use forebay_observability::Registry;
-use forebay_runtime::{NatsConfig, NatsConnection, Tasks};
+use forebay_runtime::{NatsConfig, NatsConnection, PlaneError, Tasks};
 use forebay_testkit::NatsServer;
 use tokio::time::timeout;
 
@@ -30,10 +30,12 @@ struct Process {
 impl Process {
     async fn start(server: &NatsServer) -> Self {
         let registry = Registry::new();
-        let connection = in_time(NatsConnection::connect(&config(server), &registry)).await;
+        let tasks = Tasks::new(&registry);
+        let config = config(server);
+        let connection = in_time(NatsConnection::connect(&config, &tasks, &registry)).await;
         Self {
             connection: connection.unwrap(),
-            tasks: Tasks::new(&registry),
+            tasks,
             registry,
         }
     }
@@ -57,6 +59,16 @@ impl Process {
             .await
             .unwrap();
     }
+}
+
+async fn connect(config: &NatsConfig) -> Result<NatsConnection, PlaneError> {
+    let registry = Registry::new();
+    in_time(NatsConnection::connect(
+        config,
+        &Tasks::new(&registry),
+        &registry,
+    ))
+    .await
 }
 
 fn config(server: &NatsServer) -> NatsConfig {

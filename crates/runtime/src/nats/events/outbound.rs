@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_nats::Subject;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::assembly::MAX_PAYLOAD_BYTES;
 use super::message::{HEADER_BYTES, Message};
@@ -25,6 +25,8 @@ const MAX_BYTES: usize = MAX_PAYLOAD_BYTES;
 pub(super) struct Outbound {
     queue: Mutex<Queue>,
     filled: Notify,
+    /// How many events NATS has taken or were lost.
+    gone: watch::Sender<u64>,
     metrics: Metrics,
 }
 
@@ -32,6 +34,8 @@ pub(super) struct Outbound {
 struct Queue {
     events: VecDeque<Queued>,
     bytes: usize,
+    /// How many events were ever in it.
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -63,6 +67,7 @@ impl Outbound {
         Self {
             queue: Mutex::default(),
             filled: Notify::new(),
+            gone: watch::Sender::new(0),
             metrics,
         }
     }
@@ -74,6 +79,7 @@ impl Outbound {
             return;
         }
         let mut queue = self.queue.lock();
+        queue.taken += 1;
         queue.bytes += payload.len();
         queue.events.push_back(Queued {
             line: line.clone(),
@@ -82,6 +88,7 @@ impl Outbound {
         });
         while queue.events.len() > MAX_EVENTS || queue.bytes > MAX_BYTES {
             queue.pop();
+            self.gone.send_modify(|gone| *gone += 1);
             self.metrics.events_dropped.inc();
         }
         self.note_depth(&queue);
@@ -94,10 +101,21 @@ impl Outbound {
     pub(super) async fn run(self: Arc<Self>, connection: NatsConnection) {
         loop {
             match self.pop() {
-                Some(event) => self.send(&connection, event).await,
+                Some(event) => {
+                    self.send(&connection, event).await;
+                    self.gone.send_modify(|gone| *gone += 1);
+                }
                 None => self.filled.notified().await,
             }
         }
+    }
+
+    /// Waits until NATS has what was published before, if it takes anything.
+    pub(super) async fn drained(&self) {
+        let taken = self.queue.lock().taken;
+        let mut gone = self.gone.subscribe();
+        let drained = gone.wait_for(|gone| *gone >= taken).await;
+        drained.expect("the sender is here");
     }
 
     fn pop(&self) -> Option<Queued> {
