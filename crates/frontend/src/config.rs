@@ -45,6 +45,12 @@ pub struct FrontendConfig {
     /// How many workers are tried for a choice, where they refuse it or fail in it; at least 1.
     /// Default 3.
     pub max_attempts: u32,
+    /// How long a model whose last worker left is still known, so that requests for it wait for a
+    /// worker instead of being told that there is no such model; above 0. Default 60.
+    pub model_linger_seconds: f64,
+    /// Whether frontends of one deployment tell each other what they have sent to which worker.
+    /// Default true.
+    pub share_bookings: bool,
     /// How a worker is chosen, for whoever makes a [`WorkerPool`](crate::WorkerPool) of these
     /// settings.
     pub router: RouterConfig,
@@ -67,6 +73,8 @@ impl Default for FrontendConfig {
             worker_wait_seconds: 5.0,
             max_waiting_requests: 1024,
             max_attempts: 3,
+            model_linger_seconds: 60.0,
+            share_bookings: true,
             router: RouterConfig::default(),
         }
     }
@@ -125,6 +133,7 @@ impl FrontendConfig {
                 setting: "max_attempts",
                 expected: "at least 1",
             })?,
+            model_linger: seconds("model_linger_seconds", self.model_linger_seconds)?,
         })
     }
 }
@@ -155,6 +164,7 @@ pub(crate) struct Limits {
     pub(crate) worker_wait: Duration,
     pub(crate) waiting_requests: usize,
     pub(crate) attempts: NonZeroU32,
+    pub(crate) model_linger: Duration,
 }
 
 const HEAD_LEAST_BYTES: usize = 1 << 10;
@@ -251,9 +261,16 @@ mod tests {
             (
                 FrontendConfig {
                     body_timeout_seconds: f64::NAN,
-                    ..valid
+                    ..valid.clone()
                 },
                 "body_timeout_seconds",
+            ),
+            (
+                FrontendConfig {
+                    model_linger_seconds: 0.0,
+                    ..valid
+                },
+                "model_linger_seconds",
             ),
         ];
         for (config, name) in cases {

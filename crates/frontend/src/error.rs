@@ -1,6 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use forebay_runtime::InvalidName;
 use forebay_tokens::WorkerId;
 
 /// Why a frontend could not be set up.
@@ -35,6 +36,9 @@ pub enum Error {
         /// What differs.
         what: &'static str,
     },
+    /// The deployment's name is no proper one.
+    #[error("the deployment cannot be followed")]
+    Namespace(#[from] InvalidName),
     /// A model has no name.
     #[error("a model has an empty name")]
     EmptyModelName,

@@ -1,8 +1,11 @@
 //! The models that a frontend serves.
 
 mod catalogue;
+mod follower;
 mod registry;
 mod served_model;
+mod text;
+mod version;
 
 pub use registry::ModelRegistry;
 pub use served_model::{SamplingDefaults, ServedModel};

@@ -95,6 +95,11 @@ impl ServedModel {
         self
     }
 
+    /// Other names than it had.
+    pub(super) fn set_aliases(&mut self, aliases: Vec<String>) {
+        self.aliases = aliases;
+    }
+
     /// The same model as one of several versions that are served under one name at a time, as
     /// during a rolling upgrade: each has workers of its own, and a request stays with its version.
     #[must_use]

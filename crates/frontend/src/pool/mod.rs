@@ -2,6 +2,7 @@
 
 mod booking;
 mod follower;
+mod kv_feeds;
 mod metrics;
 mod prompt;
 mod readiness;
@@ -10,6 +11,7 @@ mod worker_pool;
 pub use worker_pool::{PooledWorker, WorkerPool};
 
 pub(crate) use booking::Booking;
+pub(crate) use kv_feeds::KvFeeds;
 pub(crate) use metrics::PoolCollector;
 pub(crate) use prompt::RoutedPrompt;
 pub(crate) use readiness::Readiness;

@@ -1,0 +1,387 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_engine::remote::{RemoteEngine, WorkerCard, WorkerRole, engine_endpoint};
+use forebay_engine::{Capabilities, Engine as _};
+use forebay_observability::ErrorChain;
+use forebay_router::RouterConfig;
+use forebay_runtime::{
+    Degradation, EndpointId, Instance, MemberEvent, Planes, TaskHandle, TaskKind, Tasks, members,
+};
+use forebay_tokens::WorkerId;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::text::{Text, TextFailure, Texts};
+use super::version::{Start, State, Version, VersionKey};
+use super::{ModelRegistry, SamplingDefaults, ServedModel};
+use crate::config::{FrontendConfig, check_router};
+use crate::pool::{KvFeeds, WorkerPool};
+use crate::{Error, Process};
+
+/// Versions that are followed; workers of others are left out.
+const MOST_VERSIONS: usize = 1024;
+
+/// The waits before workers that could not be reached are asked for a text again: the first, and
+/// the longest, after each has been twice the one before.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(8);
+
+impl ModelRegistry {
+    /// Keeps the registry to what the workers of a deployment serve, on `planes`: a model comes
+    /// with its first worker, from which its tokenizer and template are fetched, and goes some time
+    /// after its last ([`FrontendConfig::model_linger_seconds`]). Workers whose cards have equal
+    /// digests make a version of their model. What cannot be used is logged once, and told in the
+    /// process's health.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`], [`Error::Router`] or [`Error::Namespace`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn follow(
+        &self,
+        planes: &Planes,
+        namespace: &str,
+        config: &FrontendConfig,
+        process: &Process,
+    ) -> Result<TaskHandle, Error> {
+        check_router(&config.router)?;
+        let follower = Follower {
+            registry: self.clone(),
+            router: config.router.clone(),
+            linger: config.limits()?.model_linger,
+            endpoint: engine_endpoint(namespace)?,
+            planes: planes.clone(),
+            tasks: process.tasks.clone(),
+            unusable: process.health.degradation("models"),
+            versions: BTreeMap::new(),
+            workers: HashMap::new(),
+            texts: Texts::default(),
+            feeds: KvFeeds::default(),
+            work: FuturesUnordered::new(),
+        };
+        let (tasks, task) = (&process.tasks, follower.run());
+        Ok(tasks.spawn(TaskKind::Background, "models", task))
+    }
+}
+
+struct Follower {
+    registry: ModelRegistry,
+    router: RouterConfig,
+    linger: Duration,
+    endpoint: EndpointId,
+    planes: Planes,
+    tasks: Tasks,
+    unusable: Degradation,
+    versions: BTreeMap<VersionKey, Version>,
+    /// Every worker that is up and can be used.
+    workers: HashMap<WorkerId, (Instance, VersionKey)>,
+    texts: Texts,
+    feeds: KvFeeds,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+}
+
+/// What was waited for.
+enum Done {
+    /// A worker was asked for a version's text.
+    Asked(VersionKey, WorkerId, Result<Text, TextFailure>),
+    /// It is time to ask again.
+    AskAgain(VersionKey),
+    /// A version has been without workers since this arrival.
+    Lingered(VersionKey, u64),
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut members = members(&self.planes, self.endpoint.clone());
+        loop {
+            tokio::select! {
+                Some(event) = members.next() => self.take(event),
+                Some(done) = self.work.next() => self.done(done),
+                never = self.feeds.run() => match never {},
+            }
+        }
+    }
+
+    fn take(&mut self, event: MemberEvent) {
+        match event {
+            MemberEvent::Up(instance) | MemberEvent::Changed(instance) => self.up(instance),
+            MemberEvent::Down(worker, _) => self.down(worker),
+        }
+    }
+
+    /// A worker takes requests, or says something else about itself.
+    fn up(&mut self, instance: Instance) {
+        let worker = instance.worker;
+        if (self.workers.get(&worker)).is_some_and(|(known, _)| *known == instance) {
+            return;
+        }
+        self.down(worker);
+        let engine = match RemoteEngine::new(instance.clone(), &self.planes, &self.tasks) {
+            Ok(engine) => Arc::new(engine),
+            Err(error) => {
+                let diagnostic = error.diagnostic.as_deref();
+                warn!(worker = worker.0, %error, diagnostic, "worker with a broken card");
+                return;
+            }
+        };
+        if let Some(reason) = useless(engine.card()) {
+            info!(worker = worker.0, reason, "worker not used");
+            return;
+        }
+        let key = VersionKey::of(engine.card());
+        if !self.versions.contains_key(&key) && self.versions.len() == MOST_VERSIONS {
+            warn!(worker = worker.0, version = %key, "worker not used: too many versions of models");
+            return;
+        }
+        self.workers.insert(worker, (instance, key.clone()));
+        let version = self.versions.entry(key.clone());
+        let version = version.or_insert_with(|| Version::new(engine.card().clone()));
+        version.workers.insert(worker, engine);
+        version.arrivals += 1;
+        match &version.state {
+            State::Serving(_) => {
+                self.admit(&key, worker);
+                self.name(&key);
+            }
+            State::Starting(_) => self.ask(&key),
+            State::Unusable(_) => {}
+        }
+        self.tell();
+    }
+
+    /// A worker takes no requests any more; what runs there goes on.
+    fn down(&mut self, worker: WorkerId) {
+        let Some((_, key)) = self.workers.remove(&worker) else {
+            return;
+        };
+        self.feeds.remove(worker);
+        let version = self.version(&key);
+        version.workers.remove(&worker);
+        if let State::Serving(model) = &version.state {
+            model.pool().remove(worker);
+            info!(worker = worker.0, version = %key, "worker left");
+            match version.workers.is_empty() {
+                true => self.linger(key),
+                false => self.name(&key),
+            }
+        } else if version.workers.is_empty() {
+            self.forget(&key);
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Asked(key, worker, outcome) => self.asked(&key, worker, outcome),
+            Done::AskAgain(key) => {
+                if let Some(start) = self.start(&key) {
+                    start.is_under_way = false;
+                    self.ask(&key);
+                }
+            }
+            Done::Lingered(key, arrivals) => {
+                let version = self.versions.get(&key);
+                if version.is_some_and(|version| version.arrivals == arrivals) {
+                    info!(version = %key, "model not served any more");
+                    self.forget(&key);
+                }
+            }
+        }
+        self.tell();
+    }
+
+    /// Asks one of its workers for the text of a version that starts, if nobody is asked yet.
+    fn ask(&mut self, key: &VersionKey) {
+        let (tasks, texts) = (self.tasks.clone(), &self.texts);
+        let Some(version) = self.versions.get_mut(key) else {
+            return;
+        };
+        let known = texts.of(&version.card);
+        let Version { workers, state, .. } = version;
+        let State::Starting(start) = state else {
+            return;
+        };
+        let mut workers = workers.iter();
+        let willing = workers.find(|(worker, _)| !start.refused.contains(worker));
+        let Some((&worker, engine)) = willing.filter(|_| !start.is_under_way) else {
+            return;
+        };
+        start.is_under_way = true;
+        let (key, engine) = (key.clone(), engine.clone());
+        self.work.push(Box::pin(async move {
+            let text = known.complete(&engine, &tasks).await;
+            Done::Asked(key, worker, text)
+        }));
+    }
+
+    fn asked(&mut self, key: &VersionKey, worker: WorkerId, text: Result<Text, TextFailure>) {
+        // It may have gone, and come again, in between.
+        let Some(start) = self.start(key) else {
+            return;
+        };
+        start.is_under_way = false;
+        match text {
+            Ok(text) => self.serve(key, text),
+            Err(TextFailure::Unreachable(_)) => {
+                // That it is so shows in the health, and the planes have logged why.
+                let wait = FIRST_RETRY * 2_u32.pow(start.failures.min(5));
+                start.failures += 1;
+                start.is_under_way = true;
+                let key = key.clone();
+                self.work.push(Box::pin(async move {
+                    sleep(wait.min(LONGEST_RETRY)).await;
+                    Done::AskAgain(key)
+                }));
+            }
+            Err(TextFailure::Worker(error)) => {
+                start.refused.insert(worker);
+                let diagnostic = error.diagnostic.as_deref();
+                warn!(
+                    worker = worker.0, version = %key, %error, diagnostic,
+                    "worker does not give what its card names"
+                );
+                self.ask(key);
+            }
+            Err(TextFailure::Unusable(reason)) => self.refuse(key, reason),
+        }
+    }
+
+    /// A version has all that it needs.
+    fn serve(&mut self, key: &VersionKey, text: Text) {
+        let card = self.version(key).card.clone();
+        let served = served(&card, &text, &self.router);
+        self.texts.keep(&card, &text);
+        match served {
+            Ok(model) => {
+                info!(version = %key, digest = %key.digest, "model served");
+                let version = self.version(key);
+                version.state = State::Serving(Box::new(model));
+                let workers: Vec<_> = version.workers.keys().copied().collect();
+                for worker in workers {
+                    self.admit(key, worker);
+                }
+                self.name(key);
+                let versions = self.versions.iter();
+                let versions = versions.filter(|(other, version)| {
+                    other.name == key.name && matches!(version.state, State::Serving(_))
+                });
+                match versions.count() {
+                    1 => {}
+                    versions => info!(model = key.name, versions, "model has several versions"),
+                }
+            }
+            Err(error) => self.refuse(key, ErrorChain(&error).to_string()),
+        }
+    }
+
+    /// A version cannot be used.
+    fn refuse(&mut self, key: &VersionKey, reason: String) {
+        warn!(version = %key, reason, "model not served");
+        self.version(key).state = State::Unusable(reason);
+    }
+
+    /// Adds a worker to the pool of a version that serves.
+    fn admit(&mut self, key: &VersionKey, worker: WorkerId) {
+        let Version { workers, state, .. } = self.version(key);
+        let (State::Serving(model), Some(engine)) = (&*state, workers.get(&worker)) else {
+            return;
+        };
+        let (pool, engine) = (model.pool().clone(), engine.clone());
+        match pool.add(worker, engine.clone()) {
+            Ok(()) => {
+                info!(worker = worker.0, version = %key, "worker joined");
+                self.feeds.add(worker, pool, &engine);
+            }
+            Err(error) => warn!(worker = worker.0, version = %key, %error, "worker not used"),
+        }
+    }
+
+    /// Makes a version that serves known under all its names.
+    fn name(&mut self, key: &VersionKey) {
+        let version = self.version(key);
+        let aliases = version.aliases();
+        if let State::Serving(model) = &mut version.state {
+            model.set_aliases(aliases);
+            let model = (**model).clone();
+            let inserted = self.registry.insert(model);
+            inserted.expect("its workers were asked for its names");
+        }
+    }
+
+    /// Keeps a version without workers known for a while.
+    fn linger(&mut self, key: VersionKey) {
+        let (linger, arrivals) = (self.linger, self.version(&key).arrivals);
+        self.work.push(Box::pin(async move {
+            sleep(linger).await;
+            Done::Lingered(key, arrivals)
+        }));
+    }
+
+    fn forget(&mut self, key: &VersionKey) {
+        self.versions.remove(key);
+        let digest = key.digest.to_string();
+        self.registry.remove(&key.name, Some(&digest));
+        let cards = self.versions.values().map(|version| &version.card);
+        self.texts.retain(cards);
+    }
+
+    fn version(&mut self, key: &VersionKey) -> &mut Version {
+        let version = self.versions.get_mut(key);
+        version.expect("a version is there while it has workers, and while it is asked about")
+    }
+
+    fn start(&mut self, key: &VersionKey) -> Option<&mut Start> {
+        match &mut self.versions.get_mut(key)?.state {
+            State::Starting(start) => Some(start),
+            State::Serving(_) | State::Unusable(_) => None,
+        }
+    }
+
+    /// Says in the process's health what is not served though it has workers.
+    fn tell(&self) {
+        let versions = self.versions.iter();
+        let problems = versions.filter_map(|(key, version)| {
+            let problem = version.problem()?;
+            Some(format!("{key}: {problem}"))
+        });
+        let problems: Vec<_> = problems.collect();
+        match problems.is_empty() {
+            true => self.unusable.clear(),
+            false => self.unusable.set(problems.join("; ")),
+        }
+    }
+}
+
+/// Why a worker is of no use here.
+fn useless(card: &WorkerCard) -> Option<&'static str> {
+    match card {
+        card if card.role != WorkerRole::Aggregated => Some("it does a part of a request only"),
+        card if !card.engine.capabilities.contains(Capabilities::GENERATE) => {
+            Some("it does not generate")
+        }
+        card if card.model.is_empty() => Some("its model has no name"),
+        _ => None,
+    }
+}
+
+/// The model of a card, without workers.
+fn served(card: &WorkerCard, text: &Text, router: &RouterConfig) -> Result<ServedModel, Error> {
+    let pool = WorkerPool::new(card.engine.clone(), router)?;
+    let model = ServedModel::pooled(&card.model, text.tokenizer.clone(), pool)
+        .with_version(card.digest().to_string())
+        .with_sampling_defaults(SamplingDefaults {
+            temperature: card.sampling_defaults.temperature,
+            top_p: card.sampling_defaults.top_p,
+        })?;
+    Ok(match &text.template {
+        Some(template) => model.with_template(template.clone()),
+        None => model,
+    })
+}
