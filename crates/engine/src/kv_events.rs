@@ -7,7 +7,8 @@ use futures::Stream;
 /// Changes of one rank's KV cache that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvEventBatch {
-    /// Counts the batches of a rank from 0 in the engine's life, without a gap.
+    /// Counts the batches of a rank without a gap: from 0 in the engine's life, or, if the engine is
+    /// remote, in the life of the stream.
     pub sequence: u64,
     /// Whose cache changed.
     pub rank: DpRank,

@@ -1,7 +1,7 @@
 //! An engine in another process, or behind the planes of this one (feature `remote`).
 //!
 //! The side that has an engine serves it with an [`EngineHandler`] and publishes its KV events with
-//! a [`KvPublisher`]; `forebay-worker` does both. The other side makes a [`RemoteEngine`] of an
+//! a [`KvPublisher`] and its load with a [`LoadPublisher`]; `forebay-worker` does that. The other side makes a [`RemoteEngine`] of an
 //! instance it has found. What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
 
 mod artefact;
@@ -15,11 +15,13 @@ mod frames;
 mod generate_frame;
 mod generation;
 mod handler;
-mod kv_follower;
+mod kv_following;
+mod kv_frames;
 mod kv_publisher;
-mod kv_sequence;
-mod kv_subscription;
+mod kv_stream;
+mod kv_truth;
 mod load;
+mod load_publisher;
 mod names;
 mod progress;
 
@@ -30,7 +32,10 @@ pub use card::{WorkerCard, WorkerRole};
 pub use card_digest::CardDigest;
 pub use engine::RemoteEngine;
 pub use handler::EngineHandler;
-pub use kv_follower::{KvUpdate, follow_kv_events};
+pub use kv_following::KvRepairs;
 pub use kv_publisher::KvPublisher;
-pub use names::{engine_endpoint, kv_topic};
+pub use load_publisher::LoadPublisher;
+pub use names::{engine_endpoint, kv_topic, load_topic};
 pub use progress::Progress;
+
+pub use forebay_mux::events::{KvRepair, KvState, KvUpdate};

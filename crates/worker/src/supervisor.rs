@@ -3,19 +3,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_engine::remote::{Artefacts, EngineHandler, KvPublisher, kv_topic};
+use forebay_engine::remote::{
+    Artefacts, EngineHandler, KvPublisher, LoadPublisher, kv_topic, load_topic,
+};
 use forebay_engine::{Capabilities, Engine, Error, ErrorClass};
 use forebay_observability::ErrorChain;
-use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration, Served};
+use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration, Served, Tasks};
 use futures::FutureExt as _;
 use futures::future::{Fuse, pending};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::canary::canary;
 use crate::config::Checked;
+use crate::standing::Standing;
 use crate::stillness::{LOOKS, LOOKS_UNASKED, Sight, Stillness};
 
 /// What watches over a worker's engine, and lets others use it while it answers.
@@ -24,11 +27,14 @@ pub(crate) struct Supervisor {
     pub(crate) artefacts: Arc<Artefacts>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) planes: Planes,
+    pub(crate) tasks: Tasks,
     pub(crate) condition: Option<Condition>,
     /// Without an address, which it has only while it is served.
     pub(crate) instance: Instance,
     /// How many were sent.
     pub(crate) canaries: AtomicU64,
+    /// Nothing, while the engine is gone.
+    pub(crate) standing: watch::Sender<Option<Standing>>,
 }
 
 /// While others know the worker. Each time it is another one: what was seen of an engine before it
@@ -36,8 +42,10 @@ pub(crate) struct Supervisor {
 pub(crate) struct Present {
     handler: Arc<EngineHandler>,
     served: Box<dyn Served>,
-    registration: Box<dyn Registration>,
+    /// Nothing, while discovery does not take it.
+    registration: Option<Box<dyn Registration>>,
     publisher: KvPublisher,
+    load: LoadPublisher,
 }
 
 impl Supervisor {
@@ -56,6 +64,7 @@ impl Supervisor {
     }
 
     /// Serves the engine and makes the worker known; before that its KV events can be followed.
+    /// Where discovery cannot be reached, the worker is served all the same, and registered later.
     pub(crate) async fn enter(&self) -> Result<Present, PlaneError> {
         let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
         let handler = EngineHandler::new(self.engine.clone());
@@ -63,22 +72,70 @@ impl Supervisor {
         let requests = &self.planes.requests;
         let served = requests.serve(endpoint, worker, handler.clone()).await?;
         let publisher = self.kv_publisher(&handler).await?;
-        let instance = Instance {
+        let load = self.load_publisher(&handler).await?;
+        let standing = Standing {
+            handler: handler.clone(),
             address: served.address().to_owned(),
-            ..self.instance.clone()
+            is_registered: false,
         };
-        let registration = self.planes.discovery.register(instance).await?;
-        if let Some(condition) = &self.condition {
-            condition.set_ready();
-        }
-        let address = served.address();
-        info!(worker = worker.0, address, "worker registered");
+        self.standing.send_replace(Some(standing));
+        let registration = match self.register(served.address()).await {
+            Ok(registration) => Some(registration),
+            Err(error @ PlaneError::Unreachable(_)) => {
+                self.warn(&error, "worker not registered yet");
+                self.not_ready("discovery cannot be reached");
+                None
+            }
+            Err(error) => {
+                self.standing.send_replace(None);
+                return Err(error);
+            }
+        };
         Ok(Present {
             handler,
             served,
             registration,
             publisher,
+            load,
         })
+    }
+
+    /// Makes the worker known.
+    async fn register(&self, address: &str) -> Result<Box<dyn Registration>, PlaneError> {
+        let instance = Instance {
+            address: address.to_owned(),
+            ..self.instance.clone()
+        };
+        let registration = self.planes.discovery.register(instance).await?;
+        self.standing.send_modify(|standing| {
+            if let Some(standing) = standing {
+                standing.is_registered = true;
+            }
+        });
+        if let Some(condition) = &self.condition {
+            condition.set_ready();
+        }
+        info!(
+            worker = self.instance.worker.0,
+            address, "worker registered"
+        );
+        Ok(registration)
+    }
+
+    /// Goes on trying, if discovery has not taken the worker.
+    async fn keep_registering(
+        &self,
+        address: &str,
+        registration: &mut Option<Box<dyn Registration>>,
+    ) -> Infallible {
+        while registration.is_none() {
+            sleep(self.config.retry).await;
+            match self.register(address).await {
+                Ok(registered) => *registration = Some(registered),
+                Err(error) => self.warn(&error, "worker not registered yet"),
+            }
+        }
+        pending().await
     }
 
     /// Runs until it is cancelled, and leaves no registration then. What is served goes to
@@ -115,15 +172,30 @@ impl Supervisor {
         let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
         let topic = kv_topic(endpoint, worker);
         let publisher = self.planes.events.publisher(&topic, worker).await?;
-        Ok(handler.kv_publisher(publisher))
+        Ok(handler.kv_publisher(publisher, &self.tasks))
     }
 
-    /// Publishes KV events until the engine does not answer any more; gives how that showed.
+    async fn load_publisher(&self, handler: &EngineHandler) -> Result<LoadPublisher, PlaneError> {
+        let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
+        let topic = load_topic(endpoint, worker);
+        let publisher = self.planes.events.publisher(&topic, worker).await?;
+        Ok(handler.load_publisher(publisher))
+    }
+
+    /// Publishes KV events and load until the engine does not answer any more; gives how that showed.
     async fn engine_lost(&self, present: &mut Present) -> Error {
         let ended = Notify::new();
-        let handler = &*present.handler;
+        let Present {
+            handler,
+            served,
+            registration,
+            publisher,
+            load,
+        } = present;
         tokio::select! {
-            never = self.keep_publishing(handler, &mut present.publisher, &ended) => match never {},
+            never = self.keep_publishing(handler, publisher, &ended) => match never {},
+            never = load.run() => match never {},
+            never = self.keep_registering(served.address(), registration) => match never {},
             error = self.watch_engine(handler, &ended) => error,
             error = self.stall(handler) => error,
         }
@@ -211,16 +283,24 @@ impl Supervisor {
 
     /// Lets go of an engine: what runs there goes on elsewhere, at once, and nothing new comes.
     async fn lose(&self, present: Present, error: &Error) {
-        if let Some(condition) = &self.condition {
-            condition.set_not_ready("the engine does not answer");
-        }
+        self.not_ready("the engine does not answer");
+        self.standing.send_replace(None);
         let diagnostic = error.diagnostic.as_deref();
         warn!(worker = self.instance.worker.0, %error, diagnostic, "engine lost");
         drop(present.served);
         self.deregister(present.registration).await;
     }
 
-    async fn deregister(&self, registration: Box<dyn Registration>) {
+    fn not_ready(&self, reason: &str) {
+        if let Some(condition) = &self.condition {
+            condition.set_not_ready(reason);
+        }
+    }
+
+    async fn deregister(&self, registration: Option<Box<dyn Registration>>) {
+        let Some(registration) = registration else {
+            return;
+        };
         match registration.deregister().await {
             Ok(()) => info!(worker = self.instance.worker.0, "worker deregistered"),
             Err(error) => self.warn(&error, "worker not deregistered"),

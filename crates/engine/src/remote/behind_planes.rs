@@ -26,7 +26,8 @@ pub async fn behind_planes(engine: impl Engine, tasks: &Tasks) -> RemoteEngine {
     let served = served.expect("the planes are empty");
     let topic = kv_topic(&endpoint, worker);
     let publisher = planes.events.publisher(&topic, worker).await;
-    let mut publisher = handler.kv_publisher(publisher.expect("it is in this process"));
+    let publisher = publisher.expect("it is in this process");
+    let mut publisher = handler.kv_publisher(publisher, tasks);
     let card = WorkerCard::new(engine.info().model.clone(), engine.info().clone());
     let instance = Instance {
         endpoint,

@@ -1,41 +1,54 @@
 use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocols::worker::{self, artefact::Content, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{Instance, Planes, ResponseStream, StreamRequest, TaskKind, Tasks};
+use forebay_runtime::{
+    Instance, Planes, ResponseStream, StreamRequest, TaskHandle, TaskKind, Tasks,
+};
 use forebay_tokens::{RequestId, WorkerId};
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use prost::Message;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use super::KvUpdate;
 use super::artefact::ArtefactDigest;
 use super::artefact_parts;
 use super::card::WorkerCard;
 use super::frames::{ask, broken, decode};
 use super::generate_frame::encode_generate;
 use super::generation::Outputs;
-use super::kv_subscription;
+use super::kv_following::{self, KvRepairs};
+use super::kv_stream::kv_stream;
 use super::load::KnownLoad;
+use super::names::load_topic;
 use crate::{
     Capabilities, Control, EmbedOutput, EmbedRequest, EncodeOutput, EncodeRequest, Engine,
     EngineInfo, GenerateRequest, GenerateStream, KvEventStream, Load, MediaOutput, MediaRequest,
     ScoreOutput, ScoreRequest,
 };
 
+/// The wait before a new attempt to subscribe to a worker's load.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// The engine of a worker, reached over the planes.
 ///
 /// It adds to the worker's engine what the request plane adds, and no task for a generation. Where
 /// it differs from an engine at hand:
 ///
-/// - [`Engine::load`] gives what the worker last reported. Looking at it asks for a newer one in
-///   the background if that is older than 10 ms; so who looks often is late by that and a round
-///   trip, and a worker that nobody looks at is not asked.
+/// - [`Engine::load`] gives what the worker last reported. The first look subscribes to what the
+///   worker publishes, at most 50 ms after a change. Of a worker from which nothing comes for 5
+///   seconds it asks in the background at a look, if what is known is older than 10 ms.
 /// - [`Engine::abort`] is on its way when it returns.
 /// - [`Engine::kv_events`] combines both planes: a snapshot, then the changes that are published.
-///   Changes that were lost end it with reason `kv_events_lagged`.
+///   Changes that were lost, and that the worker does not have any more, end it with reason
+///   `kv_events_lagged`; a worker that cannot be reached is waited for. Who can forget and begin
+///   anew uses [`Self::kv_updates`].
 pub struct RemoteEngine {
     instance: Instance,
     card: WorkerCard,
@@ -43,6 +56,8 @@ pub struct RemoteEngine {
     tasks: Tasks,
     runtime: Handle,
     load: KnownLoad,
+    /// What takes the worker's published load, once someone has looked at it.
+    load_task: OnceLock<TaskHandle>,
 }
 
 impl RemoteEngine {
@@ -69,6 +84,7 @@ impl RemoteEngine {
             tasks: tasks.clone(),
             runtime: Handle::current(),
             load: KnownLoad::new(load),
+            load_task: OnceLock::new(),
         })
     }
 
@@ -103,6 +119,23 @@ impl RemoteEngine {
         artefact_parts::receive(parts, digest).await
     }
 
+    /// Follows the worker's KV caches for as long as the stream is polled: what is to be done to know
+    /// what they hold, and how exact that is.
+    ///
+    /// Whatever is lost on the way is noticed and repaired, in turn with all that share `repairs`.
+    /// While the worker cannot be reached the stream is silent and tries again: what is known is a
+    /// hint that may be old, and who is gone is discovery's to say. It ends at once if the engine
+    /// has no KV events, and otherwise not at all.
+    ///
+    /// Needs a tokio runtime with time.
+    pub fn kv_updates(&self, repairs: &KvRepairs) -> BoxStream<'static, KvUpdate> {
+        let capabilities = self.card.engine.capabilities;
+        if !capabilities.contains(Capabilities::KV_EVENTS) {
+            return stream::empty().boxed();
+        }
+        kv_following::follow(self.planes.clone(), self.instance.clone(), repairs.clone())
+    }
+
     fn open(&self, frame: Bytes) -> ResponseStream {
         let request = StreamRequest::of(frame);
         self.planes.requests.open(&self.instance.address, request)
@@ -115,6 +148,21 @@ impl RemoteEngine {
     ) -> BoxFuture<'static, Result<M, Error>> {
         let mut frames = self.open(ask(operation));
         async move { decode(first(&mut frames).await?) }.boxed()
+    }
+
+    /// Takes the load that the worker publishes from now on, in the background.
+    fn follow_load(&self) {
+        self.load_task.get_or_init(|| {
+            let (planes, instance) = (self.planes.clone(), self.instance.clone());
+            let load = self.load.clone();
+            let _runtime = self.runtime.enter();
+            (self.tasks).spawn(TaskKind::Background, "remote_load_topic", async move {
+                loop {
+                    take_load(&planes, &instance, &load).await;
+                    sleep(RETRY).await;
+                }
+            })
+        });
     }
 
     /// Goes on in the background, wherever it is called from.
@@ -148,6 +196,7 @@ impl Engine for RemoteEngine {
     }
 
     fn load(&self) -> Load {
+        self.follow_load();
         let (load, question) = self.load.look(Instant::now());
         if let Some(question) = question {
             let answer = self.single(Operation::Load(worker::LoadRequest {}));
@@ -169,10 +218,8 @@ impl Engine for RemoteEngine {
                 message,
             ));
         }
-        Ok(kv_subscription::subscribe(
-            self.planes.clone(),
-            self.instance.clone(),
-        ))
+        let updates = self.kv_updates(&KvRepairs::default());
+        Ok(kv_stream(updates, self.info().data_parallel_ranks))
     }
 
     fn control(&self, control: Control) -> BoxFuture<'_, Result<(), Error>> {
@@ -200,6 +247,14 @@ impl Engine for RemoteEngine {
     }
 }
 
+impl Drop for RemoteEngine {
+    fn drop(&mut self) {
+        if let Some(task) = self.load_task.get() {
+            task.cancel();
+        }
+    }
+}
+
 impl fmt::Debug for RemoteEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteEngine")
@@ -213,4 +268,22 @@ impl fmt::Debug for RemoteEngine {
 async fn first(frames: &mut ResponseStream) -> Result<Bytes, Error> {
     let frame = frames.next().await;
     frame.ok_or_else(|| broken("an answer without a frame"))?
+}
+
+/// Takes the load that a worker publishes, until the subscription ends.
+async fn take_load(planes: &Planes, instance: &Instance, known: &KnownLoad) {
+    let topic = load_topic(&instance.endpoint, instance.worker);
+    // Who cannot subscribe asks, and tries again.
+    let Ok(mut events) = planes.events.subscribe(&topic, instance).await else {
+        return;
+    };
+    while let Some(event) = events.next().await {
+        // What was lost is old, and what cannot be read is not known.
+        if let Ok(event) = event
+            && event.stamp.publisher == instance.worker
+            && let Ok(load) = decode(event.payload)
+        {
+            known.tell(Instant::now(), load);
+        }
+    }
 }

@@ -6,19 +6,21 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use forebay_protocols::worker::{self, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{Publisher, ResponseStream, StreamHandler, StreamRequest};
+use forebay_runtime::{Publisher, ResponseStream, StreamHandler, StreamRequest, Tasks};
 use forebay_tokens::RequestId;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
-use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
 
 use super::artefact::Artefacts;
 use super::artefact_parts;
-use super::frames::{encode, write_batch};
+use super::frames::encode;
 use super::generate_frame::decode_operation;
+use super::kv_frames::read_position;
 use super::kv_publisher::KvPublisher;
+use super::kv_truth::KvTruth;
+use super::load_publisher::LoadPublisher;
 use super::progress::{Generations, Mark, Progress};
 use crate::{Control, Engine, GenerateStream};
 
@@ -34,7 +36,9 @@ pub struct EngineHandler {
     generations: Generations,
     is_paused: Arc<AtomicBool>,
     /// Of the newest publisher of KV events.
-    kv_epoch: Mutex<Option<u64>>,
+    kv_truth: KvTruth,
+    /// A generation has begun.
+    begun: Arc<Notify>,
 }
 
 impl EngineHandler {
@@ -46,7 +50,8 @@ impl EngineHandler {
             unavailable: Arc::default(),
             generations: Generations::default(),
             is_paused: Arc::default(),
-            kv_epoch: Mutex::default(),
+            kv_truth: KvTruth::default(),
+            begun: Arc::default(),
         }
     }
 
@@ -57,10 +62,16 @@ impl EngineHandler {
         self
     }
 
-    /// What publishes the engine's KV events; without one, nobody can follow them.
-    pub fn kv_publisher(&self, publisher: Box<dyn Publisher>) -> KvPublisher {
-        *self.kv_epoch.lock() = Some(publisher.epoch());
-        KvPublisher::new(self.engine.clone(), publisher)
+    /// What publishes the engine's KV events; without one, nobody can follow them. Followers are
+    /// answered with work that `tasks` run.
+    pub fn kv_publisher(&self, publisher: Box<dyn Publisher>, tasks: &Tasks) -> KvPublisher {
+        let (engine, truth) = (self.engine.clone(), self.kv_truth.clone());
+        KvPublisher::new(engine, publisher, truth, tasks.clone())
+    }
+
+    /// What publishes the engine's load.
+    pub fn load_publisher(&self, publisher: Box<dyn Publisher>) -> LoadPublisher {
+        LoadPublisher::new(self.engine.clone(), publisher, self.begun.clone())
     }
 
     /// Waits until the engine answers a generation with `Unavailable`: it may be gone. Answers
@@ -102,12 +113,15 @@ impl EngineHandler {
     fn answer(&self, operation: Operation) -> ResponseStream {
         let engine = self.engine.clone();
         match operation {
-            Operation::Generate(request) => Generation {
-                state: State::Starting(async move { engine.generate(request).await }.boxed()),
-                unavailable: self.unavailable.clone(),
-                mark: self.generations.begin(),
+            Operation::Generate(request) => {
+                self.begun.notify_one();
+                Generation {
+                    state: State::Starting(async move { engine.generate(request).await }.boxed()),
+                    unavailable: self.unavailable.clone(),
+                    mark: self.generations.begin(),
+                }
+                .boxed()
             }
-            .boxed(),
             Operation::Abort(request) => {
                 if let Ok(id) = RequestId::new(&request.request_id) {
                     engine.abort(&id);
@@ -115,11 +129,7 @@ impl EngineHandler {
                 one(Ok(encode(&worker::Done {})))
             }
             Operation::Load(_) => one(Ok(encode(&engine.load()))),
-            Operation::KvSnapshot(_) => match self.kv_snapshot() {
-                Ok(frames) => frames,
-                Err(error) => one(Err(error)),
-            },
-            Operation::KvSync(_) => one(Err(unknown("operation"))),
+            Operation::KvSync(request) => self.kv_truth.sync(request.since.map(read_position)),
             Operation::Control(request) => match request.control.try_into() {
                 Ok(control) => {
                     let done = self.control(control);
@@ -133,26 +143,6 @@ impl EngineHandler {
             Operation::Media(request) => single(async move { engine.media(request).await }),
             Operation::Artefact(request) => artefact_parts::send(&self.artefacts, &request.digest),
         }
-    }
-
-    /// The first batch of each rank; the changes after them go to the event plane.
-    fn kv_snapshot(&self) -> Result<ResponseStream, Error> {
-        // Looked up first: a snapshot with too old an epoch is taken anew, one with too new an
-        // epoch would be believed.
-        let epoch = *self.kv_epoch.lock();
-        let events = self.engine.kv_events()?;
-        let epoch = epoch.ok_or_else(|| {
-            let message = "the worker does not publish its KV events yet";
-            Error::new(ErrorClass::Unavailable, "kv_events_unpublished", message)
-        })?;
-        let snapshot = move |batch| worker::KvSnapshot {
-            epoch,
-            batch: Some(write_batch(batch)),
-        };
-        Ok(events
-            .take(self.engine.info().data_parallel_ranks as usize)
-            .map(move |batch| batch.map(|batch| encode(&snapshot(batch))))
-            .boxed())
     }
 }
 

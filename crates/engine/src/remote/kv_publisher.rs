@@ -1,12 +1,18 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use forebay_mux::events::{KvBatch, KvLedger, KvMarks, LedgerConfig};
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::Publisher;
+use forebay_runtime::{Publisher, Tasks};
+use forebay_tokens::DpRank;
 use futures::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
 
-use super::frames::{encode, write_batch};
+use super::kv_frames::{encode_batch, encode_mark};
+use super::kv_truth::{KvTruth, stopping};
 use crate::{Engine, KvEventBatch};
 
 /// The reason of an error that says: what was received is incomplete, subscribe anew.
@@ -15,22 +21,51 @@ pub(super) const LAGGED: &str = "kv_events_lagged";
 /// Publishes the changes of an engine's KV caches to its [`kv_topic`](super::kv_topic); made by
 /// [`EngineHandler::kv_publisher`](super::EngineHandler::kv_publisher).
 ///
-/// The engine's snapshots are not published, only their sequence, so that followers notice what
-/// they miss; they ask for snapshots over the request plane.
+/// It keeps what the engine has announced in a ledger, from which the handler answers followers that
+/// missed something: an engine need not be able to tell it again. Followers can be answered once
+/// the engine has told of all its ranks. After the last change it says where it is from time to
+/// time, so that the loss of that change is noticed.
+///
+/// What the engine itself loses on the way to its publisher is repaired by what it tells anew.
 pub struct KvPublisher {
     engine: Arc<dyn Engine>,
     publisher: Box<dyn Publisher>,
+    truth: KvTruth,
+    tasks: Tasks,
+    ledger: Arc<Mutex<KvLedger>>,
+    /// Of which the ledger knows, until all are there.
+    ranks: HashSet<DpRank>,
+    is_told: bool,
+    started: Instant,
+    marks: KvMarks,
 }
 
 impl KvPublisher {
-    pub(super) fn new(engine: Arc<dyn Engine>, publisher: Box<dyn Publisher>) -> Self {
-        Self { engine, publisher }
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        publisher: Box<dyn Publisher>,
+        truth: KvTruth,
+        tasks: Tasks,
+    ) -> Self {
+        let ledger = KvLedger::new(LedgerConfig::default(), publisher.epoch());
+        Self {
+            engine,
+            publisher,
+            truth,
+            tasks,
+            ledger: Arc::new(Mutex::new(ledger)),
+            ranks: HashSet::new(),
+            is_told: false,
+            started: Instant::now(),
+            marks: KvMarks::after_change(Duration::ZERO),
+        }
     }
 
     /// Publishes until the engine ends its events, and gives the error it did that with. Who goes
-    /// on after it makes a new publisher, as the engine may count anew.
+    /// on after it makes a new publisher.
     ///
-    /// Dropping the future loses events, which followers notice.
+    /// Dropping the future loses events of the engine: go on with `run` again, which asks the
+    /// engine anew.
     pub async fn run(&mut self) -> Error {
         loop {
             let error = self.run_once().await;
@@ -47,19 +82,73 @@ impl KvPublisher {
             Err(error) => return error,
         };
         let mut ranks = HashSet::new();
-        while let Some(batch) = events.next().await {
-            let mut batch: KvEventBatch = match batch {
-                Ok(batch) => batch,
-                Err(error) => return error,
+        loop {
+            let batch = tokio::select! {
+                biased;
+                batch = events.next() => batch,
+                () = sleep_until(self.started + self.marks.due()) => {
+                    self.mark();
+                    continue;
+                }
             };
-            let is_snapshot = ranks.insert(batch.rank);
-            if is_snapshot {
-                batch.events.clear();
+            let taken = match batch {
+                Some(Ok(batch)) if ranks.insert(batch.rank) => self.replace(batch).await,
+                Some(Ok(batch)) => {
+                    let batches = self.ledger.lock().change(batch.rank, batch.events);
+                    self.publish(&batches);
+                    Ok(())
+                }
+                Some(Err(error)) => Err(error),
+                None => {
+                    let message = "the engine has ended its KV events";
+                    let reason = "kv_events_ended";
+                    Err(Error::new(ErrorClass::Unavailable, reason, message))
+                }
+            };
+            if let Err(error) = taken {
+                return error;
             }
-            self.publisher.publish(encode(&write_batch(batch)));
         }
-        let message = "the engine has ended its KV events";
-        Error::new(ErrorClass::Unavailable, "kv_events_ended", message)
+    }
+
+    /// Takes what a rank holds, at the beginning of a subscription.
+    async fn replace(&mut self, batch: KvEventBatch) -> Result<(), Error> {
+        let KvEventBatch { rank, events, .. } = batch;
+        let ledger = self.ledger.clone();
+        let replace = move || ledger.lock().replace(rank, events);
+        let replaced = self.tasks.run_blocking("kv_replace", replace).await;
+        let batches = replaced.map_err(stopping)?;
+        self.publish(&batches);
+        self.ranks.insert(rank);
+        let ranks = self.engine.info().data_parallel_ranks as usize;
+        if !self.is_told && self.ranks.len() >= ranks {
+            self.is_told = true;
+            self.truth.tell(self.ledger.clone(), self.tasks.clone());
+            // Followers of an earlier publisher learn of the new epoch.
+            self.publisher
+                .publish(encode_mark(self.ledger.lock().mark()));
+        }
+        Ok(())
+    }
+
+    /// Nothing goes out before followers can be answered: they start from a snapshot then.
+    fn publish(&mut self, batches: &[Arc<KvBatch>]) {
+        if !self.is_told {
+            return;
+        }
+        for batch in batches {
+            self.publisher.publish(encode_batch(batch));
+        }
+        if !batches.is_empty() {
+            self.marks = KvMarks::after_change(self.started.elapsed());
+        }
+    }
+
+    fn mark(&mut self) {
+        if self.marks.take(self.started.elapsed()) && self.is_told {
+            self.publisher
+                .publish(encode_mark(self.ledger.lock().mark()));
+        }
     }
 }
 

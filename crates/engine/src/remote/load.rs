@@ -5,8 +5,11 @@ use forebay_protocols::worker::Load;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A load that is older is asked for anew when someone looks at it.
+/// A load that was asked for and is older is asked for anew when someone looks at it.
 const FRESH: Duration = Duration::from_millis(10);
+/// A worker that has published its load is not asked for this long: more than twice the longest time
+/// between two reports.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The last load that a worker reported.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub(super) struct KnownLoad {
 #[derive(Debug)]
 struct State {
     load: Load,
+    /// When the worker published it.
+    told: Option<Instant>,
     asked: Option<Instant>,
     is_asking: bool,
 }
@@ -31,6 +36,7 @@ impl KnownLoad {
         Self {
             state: Arc::new(Mutex::new(State {
                 load,
+                told: None,
                 asked: None,
                 is_asking: false,
             })),
@@ -40,13 +46,21 @@ impl KnownLoad {
     /// The last load, and the question to ask if it is no longer fresh.
     pub(super) fn look(&self, now: Instant) -> (Load, Option<Question>) {
         let mut state = self.state.lock();
-        let is_fresh = state.asked.is_some_and(|asked| now < asked + FRESH);
+        let is_fresh = state.asked.is_some_and(|asked| now < asked + FRESH)
+            || state.told.is_some_and(|told| now < told + QUIET);
         if is_fresh || state.is_asking {
             return (state.load, None);
         }
         state.asked = Some(now);
         state.is_asking = true;
         (state.load, Some(Question(self.clone())))
+    }
+
+    /// The worker has published its load.
+    pub(super) fn tell(&self, now: Instant, load: Load) {
+        let mut state = self.state.lock();
+        state.load = load;
+        state.told = Some(now);
     }
 }
 
@@ -92,5 +106,18 @@ mod tests {
         let (load, question) = known.look(late + FRESH);
         assert_eq!(load, running(3));
         assert!(question.is_some());
+    }
+    #[test]
+    fn a_worker_that_publishes_is_not_asked() {
+        let known = KnownLoad::new(running(0));
+        let start = Instant::now();
+        known.tell(start, running(1));
+        let (load, question) = known.look(start + QUIET / 2);
+        assert_eq!(load, running(1));
+        assert!(question.is_none());
+        let (load, question) = known.look(start + QUIET);
+        assert_eq!(load, running(1));
+        question.unwrap().answer(running(2));
+        assert_eq!(known.look(start + QUIET).0, running(2));
     }
 }

@@ -20,3 +20,10 @@ pub fn kv_topic(endpoint: &EndpointId, worker: WorkerId) -> Topic {
     let topic = endpoint.topic("kv-events", worker);
     topic.expect("a proper name makes a proper topic")
 }
+
+/// Where a worker publishes its load: each event is one `Load` of `worker.proto`. The newest counts,
+/// and what is lost is made up for by the next.
+pub fn load_topic(endpoint: &EndpointId, worker: WorkerId) -> Topic {
+    let topic = endpoint.topic("load", worker);
+    topic.expect("a proper name makes a proper topic")
+}

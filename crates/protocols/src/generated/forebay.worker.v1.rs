@@ -456,7 +456,7 @@ pub struct EngineInfo {
 pub struct WorkerRequest {
     #[prost(
         oneof = "worker_request::Operation",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15"
+        tags = "1, 2, 3, 5, 6, 7, 8, 9, 10, 15"
     )]
     pub operation: ::core::option::Option<worker_request::Operation>,
 }
@@ -473,9 +473,6 @@ pub mod worker_request {
         /// Load.
         #[prost(message, tag = "3")]
         Load(super::LoadRequest),
-        /// KvSnapshot, one a rank.
-        #[prost(message, tag = "4")]
-        KvSnapshot(super::KvSnapshotRequest),
         /// Done.
         #[prost(message, tag = "5")]
         Control(super::ControlRequest),
@@ -506,8 +503,6 @@ pub struct AbortRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoadRequest {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct KvSnapshotRequest {}
 /// Asks for what a client needs to know of the worker's KV caches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KvSyncRequest {
@@ -541,17 +536,6 @@ pub struct Accepted {}
 /// It is done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {}
-/// What a rank's KV cache holds.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct KvSnapshot {
-    /// The changes after it are published on the event plane with this epoch or a later one; with a
-    /// later one they do not follow on it.
-    #[prost(uint64, tag = "1")]
-    pub epoch: u64,
-    /// Everything it holds as stored events, with the sequence of the last change that is in it.
-    #[prost(message, optional, tag = "2")]
-    pub batch: ::core::option::Option<KvEventBatch>,
-}
 /// How far a worker's KV events have come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KvPosition {
@@ -588,8 +572,6 @@ pub struct KvSync {
 /// is removed that was not stored.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KvEventBatch {
-    #[prost(uint64, tag = "1")]
-    pub sequence: u64,
     #[prost(uint32, tag = "2")]
     pub rank: u32,
     /// In order. None in what is published only to say where the publisher is.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deployment::*;
-use forebay_engine::remote::{KvUpdate, follow_kv_events};
+use forebay_engine::remote::{KvRepairs, KvState, KvUpdate, RemoteEngine};
 use forebay_engine::{Engine, ErrorClass, GenerateStream};
 use forebay_runtime::{Shutdown, ShutdownCause, ShutdownConfig};
 use forebay_tokens::{KvEvent, WorkerId};
@@ -184,9 +184,9 @@ struct Follower {
 }
 
 impl Follower {
-    fn of(engine: impl Engine) -> Self {
+    fn of(engine: RemoteEngine) -> Self {
         Self {
-            updates: follow_kv_events(Arc::new(engine)),
+            updates: engine.kv_updates(&KvRepairs::default()),
             held: BTreeSet::new(),
             resets: 0,
         }
@@ -208,6 +208,7 @@ impl Follower {
                 events
             }
             KvUpdate::Changes { events, .. } => events,
+            KvUpdate::State(_) => return,
         };
         for event in events {
             match event {
