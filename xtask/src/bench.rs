@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is measured and kept.
 
 mod client;
+mod fleet;
 mod frontend;
 mod instructions;
 mod planes;
@@ -23,6 +24,8 @@ pub(crate) struct Args {
 enum Bench {
     /// `forebay bench` beside an independent client, over the mocker, in release.
     Client(client::Args),
+    /// What a fleet of mockers takes to come together, and takes of the machine, in release.
+    Fleet(fleet::Args),
     /// What the frontend costs and adds, over the mocker, in release.
     Frontend(frontend::Args),
     /// Instructions of the named hot paths, compared with the committed ones.
@@ -40,6 +43,7 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Client(args) => client::run(args),
+        Bench::Fleet(args) => fleet::run(args),
         Bench::Frontend(args) => frontend::run(args),
         Bench::Instructions(args) => instructions::run(args),
         Bench::Planes(args) => planes::run(args),

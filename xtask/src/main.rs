@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod bench;
+mod chaos;
 mod codegen;
 mod counts;
 mod deny;
@@ -42,6 +43,8 @@ enum Command {
     Deny(deny::Args),
     /// Run the tests: all of them, or those that match.
     Test(test::Args),
+    /// Run the cluster's tests with long outages, as often as wanted.
+    Chaos(chaos::Args),
     /// Measure; without a bench's name, all of them.
     Bench(bench::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Codegen => codegen::run(),
         Command::Deny(args) => deny::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     if let Err(error) = result {

@@ -1,0 +1,133 @@
+//! Workers and frontends of one cluster.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use forebay_testkit::{Child, FaultProxy, http};
+use tempfile::TempDir;
+
+use crate::wait::{PATIENCE, until};
+
+/// How its processes find each other and talk.
+pub(crate) struct Cluster {
+    planes: Vec<String>,
+    /// Of discovery by files, and where the processes have their temporary ones.
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Without any service: as it is without settings, but in a directory of its own.
+    pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these settings of the planes.
+    pub(crate) fn with(planes: &[&str]) -> Self {
+        Self {
+            planes: planes.iter().map(|&flag| flag.to_owned()).collect(),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A process of this cluster.
+    fn start(&self, component: &str, arguments: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command
+            .env("TMPDIR", self.directory.path())
+            .arg(component)
+            .args(&self.planes)
+            .args(arguments)
+            .args(["--set", "telemetry.log.filter=info"]);
+        Child::spawn(&command).unwrap()
+    }
+
+    /// A worker process of one mocker, which is registered when this returns.
+    pub(crate) fn worker(&self, arguments: &[&str]) -> Worker {
+        let arguments = [&["--engine", "mocker", "--status-port", "0"], arguments].concat();
+        let child = self.start("worker", &arguments);
+        let status = child.wait_line(PATIENCE, |line| address(line, "status"));
+        Worker { child, status }
+    }
+
+    /// The same, whom others reach through a proxy only.
+    pub(crate) fn worker_behind(&self, proxy: &FaultProxy, arguments: &[&str]) -> Worker {
+        let advertise = format!("planes.advertise={}", proxy.address());
+        let worker = self.worker(&[&["--set", &advertise], arguments].concat());
+        let listens = worker.child.wait_line(PATIENCE, |line| {
+            line.strip_prefix("requests")?
+                .trim()
+                .strip_prefix("tcp://")?
+                .parse()
+                .ok()
+        });
+        proxy.set_target(listens);
+        worker
+    }
+
+    /// A frontend, which listens when this returns and may not have found anyone yet. Requests
+    /// wait for a worker for a second.
+    pub(crate) fn frontend(&self) -> Frontend {
+        let wait = "frontend.worker_wait_seconds=1";
+        let child = self.start("frontend", &["--port", "0", "--set", wait]);
+        let address = child.wait_line(PATIENCE, |line| address(line, "address"));
+        Frontend { child, address }
+    }
+}
+
+/// The address in a banner's line of this name.
+fn address(line: &str, name: &str) -> Option<SocketAddr> {
+    let url = line.strip_prefix(name)?.trim();
+    url.strip_prefix("http://")?.parse().ok()
+}
+
+/// A process of workers.
+pub(crate) struct Worker {
+    pub(crate) child: Child,
+    pub(crate) status: SocketAddr,
+}
+
+/// A frontend's process.
+pub(crate) struct Frontend {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Worker {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        metric(self.status, series)
+    }
+}
+
+impl Frontend {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        metric(self.address, series)
+    }
+
+    /// How many workers take requests.
+    pub(crate) fn workers(&self) -> usize {
+        self.metric(r#"forebay_frontend_workers{model="mocker",state="ready"}"#) as usize
+    }
+
+    /// Waits until so many workers take requests.
+    #[track_caller]
+    pub(crate) fn until_workers(&self, count: usize) {
+        until(&format!("there are {count} workers"), || {
+            self.workers() == count
+        });
+    }
+
+    /// How often a choice went on at another worker, which has to prefill it again.
+    pub(crate) fn retries(&self) -> usize {
+        self.metric(r#"forebay_frontend_retries_total{model="mocker"}"#) as usize
+    }
+}
+
+/// A number of `/metrics`; 0, if there is no such series yet.
+fn metric(address: SocketAddr, series: &str) -> f64 {
+    let metrics = http::get(address, "/metrics").unwrap().body;
+    let value = metrics.lines().find_map(|line| {
+        let value = line.strip_prefix(series)?.strip_prefix(' ')?;
+        value.parse().ok()
+    });
+    value.unwrap_or(0.0)
+}

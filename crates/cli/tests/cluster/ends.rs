@@ -1,0 +1,129 @@
+//! Processes that stop, end or are killed.
+
+use crate::answer::{Completion, End};
+use crate::cluster::{Cluster, Frontend};
+use crate::load::Load;
+use crate::wait::{PATIENCE, until};
+
+/// Streams of so many tokens, each of which has begun.
+fn streams(frontend: &Frontend, count: usize, tokens: usize) -> Vec<Completion> {
+    let open = |_| {
+        let mut stream = Completion::open(frontend.address, tokens).unwrap();
+        stream.read(10).unwrap();
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
+#[test]
+fn the_only_worker_is_killed_and_clients_are_told() {
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&[]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(1);
+    let streams = streams(&frontend, 4, 1000);
+    worker.child.kill();
+    for stream in streams {
+        let end = stream.end();
+        assert!(matches!(end, End::Typed(_)), "{end:?}");
+    }
+    frontend.until_workers(0);
+    let refused = Completion::open(frontend.address, 10).map(Completion::end);
+    assert!(matches!(refused, Err(End::Typed(_))), "{refused:?}");
+    // Another takes its place.
+    let _worker = cluster.worker(&[]);
+    frontend.until_workers(1);
+    let again = Completion::open(frontend.address, 10).unwrap();
+    assert_eq!(again.end(), End::Complete);
+}
+
+#[test]
+fn a_worker_is_killed_and_no_client_notices_where_there_is_another() {
+    let cluster = Cluster::new();
+    let killed = cluster.worker(&[]);
+    let _other = cluster.worker(&[]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(2);
+    let load = Load::start(&[frontend.address], 8, 60);
+    load.go_on_for(8);
+    killed.child.kill();
+    frontend.until_workers(1);
+    load.go_on_for(16);
+    load.finish().assert_all_complete();
+}
+
+#[test]
+fn a_worker_that_stands_still_is_out_and_comes_back() {
+    let cluster = Cluster::new();
+    let stopped = cluster.worker(&[]);
+    let _other = cluster.worker(&[]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(2);
+    let load = Load::start(&[frontend.address], 8, 60);
+    load.go_on_for(8);
+    stopped.child.stop();
+    frontend.until_workers(1);
+    load.go_on_for(16);
+    stopped.child.resume();
+    frontend.until_workers(2);
+    load.go_on_for(16);
+    load.finish().assert_all_complete();
+}
+
+#[test]
+fn a_worker_is_asked_to_end_and_no_client_notices() {
+    let cluster = Cluster::new();
+    let mut leaving = cluster.worker(&[]);
+    let _other = cluster.worker(&[]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(2);
+    let load = Load::start(&[frontend.address], 8, 60);
+    load.go_on_for(8);
+    leaving.child.terminate();
+    assert_eq!(leaving.child.wait_end(PATIENCE).code(), Some(0));
+    frontend.until_workers(1);
+    load.go_on_for(16);
+    load.finish().assert_all_complete();
+    // It finished what it had.
+    assert_eq!(frontend.retries(), 0);
+}
+
+#[test]
+fn workers_are_replaced_one_after_the_other_and_no_client_notices() {
+    let cluster = Cluster::new();
+    let mut workers = [cluster.worker(&[]), cluster.worker(&[])];
+    let frontend = cluster.frontend();
+    frontend.until_workers(2);
+    let load = Load::start(&[frontend.address], 4, 40);
+    for worker in &mut workers {
+        load.go_on_for(4);
+        let new = cluster.worker(&[]);
+        frontend.until_workers(3);
+        worker.child.terminate();
+        assert_eq!(worker.child.wait_end(PATIENCE).code(), Some(0));
+        frontend.until_workers(2);
+        *worker = new;
+    }
+    load.finish().assert_all_complete();
+}
+
+#[test]
+fn a_frontend_is_killed_and_what_it_held_is_free() {
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&[]);
+    let killed = cluster.frontend();
+    let other = cluster.frontend();
+    killed.until_workers(1);
+    other.until_workers(1);
+    let streams = streams(&killed, 8, 5000);
+    assert_eq!(worker.metric("forebay_worker_requests_running"), 8.0);
+    assert!(worker.metric("forebay_worker_kv_active_blocks") >= 8.0);
+    killed.child.kill();
+    drop(streams);
+    until("nothing is held", || {
+        worker.metric("forebay_worker_requests_running") == 0.0
+            && worker.metric("forebay_worker_kv_active_blocks") == 0.0
+    });
+    let after = Completion::open(other.address, 10).unwrap();
+    assert_eq!(after.end(), End::Complete);
+}
