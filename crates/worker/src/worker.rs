@@ -6,11 +6,12 @@ use forebay_engine::Engine;
 use forebay_engine::remote::{Artefacts, WorkerCard};
 use forebay_runtime::{Condition, Instance, Planes, Served, TaskHandle, TaskKind, Tasks};
 use forebay_tokens::WorkerId;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::config::WorkerConfig;
 use crate::error::StartError;
+use crate::handle::WorkerHandle;
 use crate::supervisor::Supervisor;
 
 /// What a worker is.
@@ -46,7 +47,7 @@ pub struct WorkerSpec {
 ///
 /// Dropping it deregisters it in the background, and ends the streams that run.
 pub struct Worker {
-    id: WorkerId,
+    handle: WorkerHandle,
     /// What the task leaves, once it has ended: nothing, if the engine was gone.
     served: oneshot::Receiver<Box<dyn Served>>,
     task: TaskHandle,
@@ -54,7 +55,8 @@ pub struct Worker {
 
 impl Worker {
     /// Starts a worker. The engine must answer a request of one token first; then it is served,
-    /// and then registered: who finds it can use it.
+    /// and then registered: who finds it can use it. If discovery cannot be reached then, the worker
+    /// has started all the same, and is registered once it can.
     ///
     /// # Errors
     ///
@@ -66,7 +68,9 @@ impl Worker {
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
         let config = config.checked()?;
+        let (standing, standing_now) = watch::channel(None);
         let supervisor = Supervisor {
+            standing,
             instance: Instance {
                 endpoint: config.endpoint.clone(),
                 worker: spec.id,
@@ -77,6 +81,7 @@ impl Worker {
             artefacts: spec.artefacts,
             engine: spec.engine,
             planes: planes.clone(),
+            tasks: tasks.clone(),
             condition: spec.condition,
             canaries: Default::default(),
         };
@@ -87,7 +92,11 @@ impl Worker {
             supervisor.run(present, hand_over, cancel)
         });
         Ok(Self {
-            id: spec.id,
+            handle: WorkerHandle {
+                id: spec.id,
+                card: Arc::new(spec.card),
+                standing: standing_now,
+            },
             served,
             task,
         })
@@ -95,17 +104,28 @@ impl Worker {
 
     /// Who it is.
     pub fn id(&self) -> WorkerId {
-        self.id
+        self.handle.id
+    }
+
+    /// What can be seen of it and asked of it while others have the worker itself.
+    pub fn handle(&self) -> &WorkerHandle {
+        &self.handle
+    }
+
+    /// Deregisters, and gives what is served, if the engine was not gone: dropping that ends the
+    /// streams that run, and [`Served::drain`] lets them end.
+    pub async fn leave(mut self) -> Option<Box<dyn Served>> {
+        self.task.cancel();
+        self.task.ended().await;
+        self.served.try_recv().ok()
     }
 
     /// Deregisters, refuses new streams and lets those that run go on for as long as `grace`; then
     /// ends them. Whether all of them ended by themselves.
-    pub async fn stop(mut self, grace: Duration) -> bool {
-        self.task.cancel();
-        self.task.ended().await;
-        match self.served.try_recv() {
-            Ok(served) => timeout(grace, served.drain()).await.is_ok(),
-            Err(_) => true,
+    pub async fn stop(self, grace: Duration) -> bool {
+        match self.leave().await {
+            Some(served) => timeout(grace, served.drain()).await.is_ok(),
+            None => true,
         }
     }
 }
@@ -119,7 +139,7 @@ impl Drop for Worker {
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
-            .field("id", &self.id)
+            .field("id", &self.handle.id)
             .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,169 @@
+use std::io;
+use std::iter;
+use std::sync::{Arc, OnceLock};
+
+use forebay_observability::{BuildInfo, Registry, Telemetry};
+use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
+use forebay_tokens::WorkerId;
+use futures::future::{join_all, try_join_all};
+use futures::{Stream, StreamExt as _};
+
+use super::banner::Banner;
+use super::error::Error;
+use super::settings::WorkerSettings;
+use crate::status::{StatusProcess, StatusServer};
+use crate::{Worker, WorkerHandle, engines};
+
+const BUILD: BuildInfo = BuildInfo {
+    service: "forebay-worker",
+    version: env!("CARGO_PKG_VERSION"),
+    revision: "",
+};
+
+/// Starts the workers of a process and serves until a signal; gives the exit code. `print` shows
+/// the user what is served, once the workers are there.
+///
+/// A SIGTERM or Ctrl-C takes the workers out of discovery first, then refuses what is new, and
+/// lets the streams that run go on for the grace period; what is left then ends with
+/// `Unavailable`, so that who asked goes on elsewhere. A second one ends all at once.
+///
+/// # Errors
+///
+/// [`Error`], if the workers do not start.
+pub async fn run(
+    settings: WorkerSettings,
+    mut print: impl FnMut(&str) -> io::Result<()>,
+) -> Result<u8, Error> {
+    let telemetry = Telemetry::install(&settings.telemetry, &BUILD)?;
+    let mut signals = signals()?;
+    let metrics = Registry::for_process(&BUILD);
+    let process = Process {
+        tasks: Tasks::new(&metrics),
+        health: Health::new(),
+        metrics,
+    };
+    let started = match process.start(&settings, &mut signals).await {
+        Ok(started) => started,
+        Err(Error::Engines(engines::Error::Interrupted(signal))) => {
+            return Ok(signal.exit_code());
+        }
+        Err(error) => return Err(error),
+    };
+    let handles: Vec<_> = started.workers.iter().map(|w| w.handle().clone()).collect();
+    let banner = Banner {
+        version: BUILD.version,
+        workers: &handles,
+        engine: settings.workers.engine.as_str(),
+        namespace: &settings.worker.namespace,
+        planes: &settings.planes,
+        status: started.status,
+    };
+    print(&banner.to_string())?;
+
+    let Process { tasks, health, .. } = process;
+    let report = Shutdown::new(settings.shutdown)
+        .deregister("workers", leave(started.workers, tasks.clone()))
+        .flush("telemetry", move || telemetry.shutdown())
+        .run_with(&tasks, &health, signals)
+        .await;
+    Ok(report.exit_code())
+}
+
+/// What the process's parts share.
+struct Process {
+    tasks: Tasks,
+    health: Health,
+    metrics: Registry,
+}
+
+struct Started {
+    /// At least one.
+    workers: Vec<Worker>,
+    /// Where the status is told.
+    status: Option<std::net::SocketAddr>,
+}
+
+impl Process {
+    /// The status server first, so that who looks sees a process that starts; then the planes,
+    /// which are quick to fail; then the engines.
+    async fn start(
+        &self,
+        settings: &WorkerSettings,
+        signals: &mut (impl Stream<Item = Signal> + Unpin),
+    ) -> Result<Started, Error> {
+        let condition = || self.health.condition("engine", "starting");
+        let conditions: Vec<_> = iter::repeat_with(condition)
+            .take(settings.workers.count.get())
+            .collect();
+        let known = Arc::default();
+        let status = self.tell(settings, &known).await?;
+        let planes = &settings.planes;
+        let connecting = planes.connect(&self.tasks, &self.metrics, &self.health);
+        let planes = tokio::select! {
+            planes = connecting => planes?,
+            Some(signal) = signals.next() => return Err(interrupted(signal)),
+        };
+        let spec = settings.engines();
+        let mut engines = spec.start(&self.tasks, &self.metrics, signals).await?;
+        engines.card.topology = settings.topology.clone();
+        let ids = iter::repeat_with(random_id).take(engines.engines.len());
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        let specs = ids.into_iter().zip(conditions).zip(engines.specs());
+        let starting = specs.map(|((id, condition), mut spec)| {
+            (spec.id, spec.condition) = (id, Some(condition));
+            Worker::start(&settings.worker, spec, &planes, &self.tasks)
+        });
+        let workers = tokio::select! {
+            workers = try_join_all(starting) => workers?,
+            Some(signal) = signals.next() => return Err(interrupted(signal)),
+        };
+        let handles = workers.iter().map(|worker| worker.handle().clone());
+        known.get_or_init(|| handles.collect());
+        Ok(Started { workers, status })
+    }
+
+    /// Tells how the process is, if that is wanted; gives where.
+    async fn tell(
+        &self,
+        settings: &WorkerSettings,
+        workers: &Arc<OnceLock<Vec<WorkerHandle>>>,
+    ) -> Result<Option<std::net::SocketAddr>, Error> {
+        let Some(address) = settings.status.address() else {
+            return Ok(None);
+        };
+        let process = StatusProcess {
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            workers: workers.clone(),
+        };
+        let server = StatusServer::bind(address, process).await;
+        let server = server.map_err(|source| Error::Status { address, source })?;
+        let address = server.local_addr();
+        // It tells until the end, also of a process that drains.
+        self.tasks.spawn(TaskKind::Critical, "status", server.run());
+        Ok(Some(address))
+    }
+}
+
+/// Takes the workers out of discovery. Their streams go on in a task that a shutdown lets end
+/// within its grace period; it ends those that are left.
+async fn leave(workers: Vec<Worker>, tasks: Tasks) {
+    let served = join_all(workers.into_iter().map(Worker::leave)).await;
+    let requests = tasks.requests().clone();
+    tasks.spawn(TaskKind::Request, "drain", async move {
+        let drains = served.iter().flatten().map(|served| served.drain());
+        // Who is killed leaves its streams to the drop of what is served.
+        let _ = requests.run(join_all(drains)).await;
+    });
+}
+
+fn interrupted(signal: Signal) -> Error {
+    engines::Error::Interrupted(signal).into()
+}
+
+/// An id that no worker has had, as good as certainly; any reader of JSON keeps all of its digits.
+fn random_id() -> Result<WorkerId, Error> {
+    const BITS: u32 = 53;
+    let random = getrandom::u64().map_err(Error::Random)?;
+    Ok(WorkerId((random >> (u64::BITS - BITS)).max(1)))
+}

@@ -1,0 +1,107 @@
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use forebay_mock_engine::MockerConfig;
+use forebay_observability::TelemetryConfig;
+use forebay_runtime::{PlanesConfig, ShutdownConfig};
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use crate::WorkerConfig;
+use crate::engines::{EnginesConfig, EnginesSpec, SamplingConfig};
+use crate::status::StatusConfig;
+
+/// Everything that can be set of a worker's process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// [`EnginesSpec::model`].
+    pub model: Option<String>,
+    /// [`EnginesSpec::served_model_name`].
+    pub served_model_name: Option<String>,
+    /// [`EnginesSpec::aliases`].
+    pub aliases: Vec<String>,
+    /// [`EnginesSpec::cache_dir`].
+    pub cache_dir: Option<PathBuf>,
+    /// How tokens are drawn where a client does not say.
+    pub sampling: SamplingConfig,
+    /// How many workers there are, each with an engine of its own.
+    pub workers: EnginesConfig,
+    /// Each worker.
+    pub worker: WorkerConfig,
+    /// Where the process is, such as `zone` and `rack`: names and values of the operator's.
+    pub topology: BTreeMap<String, String>,
+    /// Native engines, all together: they share the threads and the KV memory evenly.
+    #[cfg(feature = "native")]
+    pub engine: forebay_native_engine::EngineConfig,
+    /// Each mocker.
+    pub mocker: MockerConfig,
+    /// How it finds the rest of the deployment and talks to it.
+    pub planes: PlanesConfig,
+    /// Where it tells about itself.
+    pub status: StatusConfig,
+    /// Threads that carry tokens, 1 to 1024; engines compute on their own. Default: half of the
+    /// cores.
+    pub io_threads: Option<NonZeroUsize>,
+    /// How it ends.
+    pub shutdown: ShutdownConfig,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+}
+
+/// No machine gains by more.
+const MOST_THREADS: usize = 1024;
+
+/// Tables whose keys are the user's.
+pub(super) const OPEN: &[&str] = &["mocker.perf_model", "telemetry.otlp.headers", "topology"];
+
+/// Whether a setting's value must not be shown.
+pub(super) fn is_secret(key: &str) -> bool {
+    key == "engine.content_key"
+        || key.ends_with(".password")
+        || key.starts_with("telemetry.otlp.headers.")
+}
+
+impl WorkerSettings {
+    /// Checks every setting, before anything is fetched or started.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], for the first that cannot be.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.io_threads.is_some_and(|n| n.get() > MOST_THREADS) {
+            let setting = "io_threads";
+            let expected = "from 1 to 1024";
+            return Err(Error::Setting { setting, expected });
+        }
+        self.engines().check()?;
+        self.worker.check().map_err(Error::Worker)?;
+        self.planes.check().map_err(Error::Planes)?;
+        self.shutdown.check().map_err(Error::Shutdown)
+    }
+
+    /// [`Self::io_threads`] with its default.
+    pub(super) fn io_threads(&self) -> NonZeroUsize {
+        self.io_threads.unwrap_or_else(|| {
+            let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+            NonZeroUsize::new(cores.div_ceil(2)).unwrap_or(NonZeroUsize::MIN)
+        })
+    }
+
+    /// What its engines are.
+    pub(super) fn engines(&self) -> EnginesSpec {
+        EnginesSpec {
+            model: self.model.clone(),
+            served_model_name: self.served_model_name.clone(),
+            aliases: self.aliases.clone(),
+            cache_dir: self.cache_dir.clone(),
+            sampling: self.sampling,
+            engines: self.workers,
+            #[cfg(feature = "native")]
+            native: self.engine.clone(),
+            mocker: self.mocker.clone(),
+        }
+    }
+}

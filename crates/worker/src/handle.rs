@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use forebay_engine::remote::WorkerCard;
+use forebay_engine::{Control, Error, ErrorClass};
+use forebay_tokens::WorkerId;
+use tokio::sync::watch;
+
+use crate::standing::Standing;
+
+/// What can be seen of a [`Worker`](crate::Worker) and asked of it in its own process. Cloning
+/// copies pointers.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    pub(crate) id: WorkerId,
+    pub(crate) card: Arc<WorkerCard>,
+    pub(crate) standing: watch::Receiver<Option<Standing>>,
+}
+
+impl WorkerHandle {
+    /// Who it is.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// What it says about itself.
+    pub fn card(&self) -> &WorkerCard {
+        &self.card
+    }
+
+    /// Where it is served; `None` while its engine is gone.
+    pub fn address(&self) -> Option<String> {
+        let standing = self.standing.borrow();
+        standing.as_ref().map(|standing| standing.address.clone())
+    }
+
+    /// Whether others find it.
+    pub fn is_registered(&self) -> bool {
+        let standing = self.standing.borrow();
+        standing.as_ref().is_some_and(|now| now.is_registered)
+    }
+
+    /// Changes the engine's state, as an operator wants it.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` while the engine is gone, and what the engine says.
+    pub async fn control(&self, control: Control) -> Result<(), Error> {
+        let standing = self.standing.borrow().clone();
+        match standing {
+            Some(standing) => standing.handler.control(control).await,
+            None => {
+                let message = "the engine does not answer";
+                Err(Error::new(ErrorClass::Unavailable, "engine_lost", message))
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What a worker's process tells and takes over HTTP: how it is, who it is, and an operator's
+//! control of its engines.
+
+mod config;
+mod metadata;
+mod routes;
+mod server;
+
+pub use config::StatusConfig;
+pub use server::{StatusProcess, StatusServer};

@@ -1,0 +1,119 @@
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use forebay_engine::{Control, Error, ErrorClass};
+use forebay_observability::METRICS_CONTENT_TYPE;
+use forebay_protocols::openai::ErrorEnvelope;
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use super::metadata::Metadata;
+use super::server::StatusProcess;
+
+pub(super) fn router(process: StatusProcess) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/live", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/metadata", get(metadata))
+        .route("/engine/{control}", post(control))
+        .with_state(Arc::new(process))
+}
+
+type Process = State<Arc<StatusProcess>>;
+
+/// The process's conditions; 503 if only a restart can help.
+async fn health(State(process): Process) -> impl IntoResponse {
+    let report = process.health.report();
+    (status(report.live), Json(report))
+}
+
+/// The same; 503 unless requests should be sent here.
+async fn ready(State(process): Process) -> impl IntoResponse {
+    let report = process.health.report();
+    (status(report.ready), Json(report))
+}
+
+fn status(good: bool) -> StatusCode {
+    match good {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The metrics of the process in the OpenMetrics text format.
+async fn metrics(State(process): Process) -> impl IntoResponse {
+    let content_type = [(CONTENT_TYPE, METRICS_CONTENT_TYPE)];
+    (content_type, process.metrics.encode())
+}
+
+/// Every worker and its card.
+async fn metadata(State(process): Process) -> impl IntoResponse {
+    Json(Metadata::of(process.workers()))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whom {
+    /// A worker's id in hexadecimal; absent, all of them.
+    worker: Option<String>,
+}
+
+/// What was told, and to whom.
+#[derive(Debug, Serialize)]
+struct Told {
+    workers: Vec<String>,
+}
+
+/// `pause`, `resume` or `clear-kv-cache` of every engine, or of one worker's.
+async fn control(
+    State(process): Process,
+    Path(control): Path<String>,
+    Query(whom): Query<Whom>,
+) -> Result<Json<Told>, Refusal> {
+    let control = match &*control {
+        "pause" => Control::Pause,
+        "resume" => Control::Resume,
+        "clear-kv-cache" => Control::ClearKvCache,
+        _ => {
+            let message = "an engine takes pause, resume and clear-kv-cache";
+            return Err(Error::new(ErrorClass::NotFound, "unknown_control", message).into());
+        }
+    };
+    let workers = process
+        .workers()
+        .iter()
+        .map(|worker| (format!("{:x}", worker.id().0), worker));
+    let meant = workers.filter(|(id, _)| whom.worker.as_ref().is_none_or(|whom| whom == id));
+    let (ids, workers): (Vec<_>, Vec<_>) = meant.unzip();
+    if workers.is_empty() {
+        let message = "there is no such worker";
+        return Err(Error::new(ErrorClass::NotFound, "unknown_worker", message).into());
+    }
+    let told = join_all(workers.iter().map(|worker| worker.control(control))).await;
+    told.into_iter().collect::<Result<(), Error>>()?;
+    Ok(Json(Told { workers: ids }))
+}
+
+/// An error as a response.
+struct Refusal(Error);
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.class.http_status());
+        let status = status.expect("every class has a valid status");
+        (status, Json(ErrorEnvelope::from(&self.0))).into_response()
+    }
+}
