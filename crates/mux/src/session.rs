@@ -147,6 +147,12 @@ impl Session {
         self.streams.len()
     }
 
+    /// What was sent and is not acknowledged, with what it takes to keep it, bytes. At most twice
+    /// [`Config::max_unacknowledged_bytes`] and a frame.
+    pub fn unacknowledged_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
     /// Opens a stream, as a client. Its first message is the first that is [sent](Self::send).
     /// Needs no connection: it opens at the server when there is one.
     ///
