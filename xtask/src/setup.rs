@@ -42,6 +42,15 @@ const PROGRAMS: &[Program] = &[
         needed_for: "building the feature `etcd`",
     },
     Program {
+        probe: &[
+            "protoc",
+            "--descriptor_set_out=/dev/null",
+            "google/protobuf/descriptor.proto",
+        ],
+        package: "libprotobuf-dev",
+        needed_for: "building the feature `etcd`: what protoc includes",
+    },
+    Program {
         probe: &["etcd", "--version"],
         package: "etcd-server",
         needed_for: "the tests with a real etcd",

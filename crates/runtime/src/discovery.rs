@@ -1,13 +1,18 @@
 //! Who is there.
 
+mod board;
+mod file;
 mod members;
 mod memory;
+mod metrics;
+mod record;
 
 use bytes::Bytes;
 use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use file::{FileConfig, FileDiscovery};
 pub use members::{DownCause, MemberEvent, members};
 pub use memory::MemoryDiscovery;
 
@@ -73,8 +78,9 @@ pub trait Discovery: Send + Sync + 'static {
         endpoint: &'a EndpointId,
     ) -> BoxFuture<'a, Result<Vec<Instance>, PlaneError>>;
 
-    /// Who is there, and every change of it: nothing happens unseen between the two. A consumer
-    /// that is far behind is told anew who is present.
+    /// Who is there, and every change of it: nothing happens unseen between the two. Changes of
+    /// one worker that follow each other quickly may be told as one, and a consumer that is far
+    /// behind is told anew who is present.
     ///
     /// # Errors
     ///

@@ -25,8 +25,8 @@ pub use cause::CancelCause;
 pub use config::{ConfigError, ShutdownConfig};
 pub use context::Context;
 pub use discovery::{
-    Discovery, DownCause, Instance, InstanceEvent, MemberEvent, MemoryDiscovery, Registration,
-    Watch, members,
+    Discovery, DownCause, FileConfig, FileDiscovery, Instance, InstanceEvent, MemberEvent,
+    MemoryDiscovery, Registration, Watch, members,
 };
 pub use event_plane::{Event, EventPlane, EventStream, InProcessEvents, Lagged, Publisher, Stamp};
 pub use health::{

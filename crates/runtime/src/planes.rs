@@ -3,6 +3,7 @@
 mod choice;
 mod config;
 mod connect;
+mod own_directory;
 mod secret;
 
 use std::error::Error;

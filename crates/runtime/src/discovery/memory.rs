@@ -1,40 +1,28 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use forebay_tokens::WorkerId;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::stream;
-use futures::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
-use super::{Discovery, Instance, InstanceEvent, Registration, Watch};
+use super::board::{Board, Gone};
+use super::{Discovery, Instance, Registration, Watch};
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
-
-/// Changes that a watcher may be behind before it is told anew who is present.
-const CHANGES: usize = 64;
 
 /// Discovery within a process. Clones are handles on the same instances.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDiscovery {
-    shared: Arc<Mutex<Shared>>,
+    board: Board,
+    registrations: Arc<Mutex<Registrations>>,
 }
 
+/// Which registration of each instance counts.
 #[derive(Debug, Default)]
-struct Shared {
-    /// Numbers registrations.
+struct Registrations {
     next: u64,
-    endpoints: HashMap<EndpointId, Endpoint>,
-}
-
-/// What is known of an endpoint; exists while it has an instance or a watcher.
-#[derive(Debug)]
-struct Endpoint {
-    /// With the number of the registration.
-    instances: BTreeMap<WorkerId, (u64, Instance)>,
-    changes: broadcast::Sender<InstanceEvent>,
+    current: HashMap<(EndpointId, WorkerId), u64>,
 }
 
 impl MemoryDiscovery {
@@ -44,65 +32,17 @@ impl MemoryDiscovery {
     }
 
     fn register_now(&self, instance: Instance) -> Registered {
-        let mut shared = self.shared.lock();
-        let number = shared.next;
-        shared.next += 1;
-        let (endpoint, worker) = (instance.endpoint.clone(), instance.worker);
-        let known = shared.endpoint(&endpoint);
-        known.instances.insert(worker, (number, instance.clone()));
-        known.tell(InstanceEvent::Put(instance));
+        let mut registrations = self.registrations.lock();
+        let number = registrations.next;
+        registrations.next += 1;
+        let key = (instance.endpoint.clone(), instance.worker);
+        registrations.current.insert(key.clone(), number);
+        self.board.put(instance);
         Registered {
             discovery: self.clone(),
-            endpoint,
-            worker,
+            key,
             number,
         }
-    }
-
-    /// Who is there now, and the changes from now on.
-    fn subscribe(&self, endpoint: &EndpointId) -> (InstanceEvent, Changes) {
-        let mut shared = self.shared.lock();
-        let known = shared.endpoint(endpoint);
-        let changes = Changes {
-            discovery: self.clone(),
-            endpoint: endpoint.clone(),
-            receiver: Some(known.changes.subscribe()),
-        };
-        (InstanceEvent::Present(known.present()), changes)
-    }
-}
-
-impl Shared {
-    fn endpoint(&mut self, endpoint: &EndpointId) -> &mut Endpoint {
-        self.endpoints
-            .entry(endpoint.clone())
-            .or_insert_with(|| Endpoint {
-                instances: BTreeMap::new(),
-                changes: broadcast::Sender::new(CHANGES),
-            })
-    }
-
-    /// Forgets an endpoint that nobody serves or watches.
-    fn tidy(&mut self, endpoint: &EndpointId) {
-        let is_unused =
-            |known: &Endpoint| known.instances.is_empty() && known.changes.receiver_count() == 0;
-        if self.endpoints.get(endpoint).is_some_and(is_unused) {
-            self.endpoints.remove(endpoint);
-        }
-    }
-}
-
-impl Endpoint {
-    fn present(&self) -> Vec<Instance> {
-        self.instances
-            .values()
-            .map(|(_, instance)| instance.clone())
-            .collect()
-    }
-
-    fn tell(&self, event: InstanceEvent) {
-        // That nobody watches is no failure.
-        let _ = self.changes.send(event);
     }
 }
 
@@ -118,61 +58,18 @@ impl Discovery for MemoryDiscovery {
         &'a self,
         endpoint: &'a EndpointId,
     ) -> BoxFuture<'a, Result<Vec<Instance>, PlaneError>> {
-        async move {
-            let shared = self.shared.lock();
-            let known = shared.endpoints.get(endpoint);
-            Ok(known.map(Endpoint::present).unwrap_or_default())
-        }
-        .boxed()
+        async move { Ok(self.board.list(endpoint)) }.boxed()
     }
 
     fn watch<'a>(&'a self, endpoint: &'a EndpointId) -> BoxFuture<'a, Result<Watch, PlaneError>> {
-        async move {
-            let (present, changes) = self.subscribe(endpoint);
-            let changes = stream::unfold(changes, |mut changes| async move {
-                Some((changes.next().await, changes))
-            });
-            Ok(stream::iter([present]).chain(changes).boxed())
-        }
-        .boxed()
-    }
-}
-
-/// A watcher's part.
-struct Changes {
-    discovery: MemoryDiscovery,
-    endpoint: EndpointId,
-    /// Taken when it is dropped.
-    receiver: Option<broadcast::Receiver<InstanceEvent>>,
-}
-
-impl Changes {
-    async fn next(&mut self) -> InstanceEvent {
-        let receiver = self.receiver.as_mut().expect("taken only when dropped");
-        match receiver.recv().await {
-            Ok(event) => event,
-            Err(RecvError::Lagged(_)) => {
-                let (present, changes) = self.discovery.subscribe(&self.endpoint);
-                *self = changes;
-                present
-            }
-            Err(RecvError::Closed) => unreachable!("the sender lives as long as a receiver does"),
-        }
-    }
-}
-
-impl Drop for Changes {
-    fn drop(&mut self) {
-        drop(self.receiver.take());
-        self.discovery.shared.lock().tidy(&self.endpoint);
+        async move { Ok(self.board.watch(endpoint)) }.boxed()
     }
 }
 
 /// The part of who registered.
 struct Registered {
     discovery: MemoryDiscovery,
-    endpoint: EndpointId,
-    worker: WorkerId,
+    key: (EndpointId, WorkerId),
     number: u64,
 }
 
@@ -188,14 +85,12 @@ impl Registration for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut shared = self.discovery.shared.lock();
-        let known = shared.endpoint(&self.endpoint);
-        let registered = known.instances.get(&self.worker);
-        if registered.is_some_and(|(number, _)| *number == self.number) {
-            known.instances.remove(&self.worker);
-            known.tell(InstanceEvent::Removed(self.worker));
+        let mut registrations = self.discovery.registrations.lock();
+        if registrations.current.get(&self.key) == Some(&self.number) {
+            registrations.current.remove(&self.key);
+            let (endpoint, worker) = &self.key;
+            self.discovery.board.remove(endpoint, *worker, Gone::Left);
         }
-        shared.tidy(&self.endpoint);
     }
 }
 
@@ -219,8 +114,8 @@ mod tests {
         };
         let registration = discovery.register(instance).await.unwrap();
         drop(watch);
-        assert_eq!(discovery.shared.lock().endpoints.len(), 1);
+        assert_eq!(discovery.board.endpoints(), 1);
         registration.deregister().await.unwrap();
-        assert_eq!(discovery.shared.lock().endpoints.len(), 0);
+        assert_eq!(discovery.board.endpoints(), 0);
     }
 }

@@ -1,12 +1,14 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use forebay_observability::Registry;
 
 use super::choice::{DiscoveryChoice, EventsChoice, RequestsChoice};
 use super::config::PlanesConfig;
+use super::own_directory::own_directory;
 use super::{PlaneError, Planes};
 use crate::config::ConfigError;
-use crate::discovery::{Discovery, MemoryDiscovery};
+use crate::discovery::{Discovery, FileConfig, FileDiscovery, MemoryDiscovery};
 use crate::event_plane::{EventPlane, InProcessEvents};
 use crate::health::Health;
 use crate::request_plane::{InProcessPlane, RequestPlane};
@@ -55,10 +57,16 @@ impl PlanesConfig {
         health: &Health,
     ) -> Result<Planes, ConnectError> {
         self.check()?;
-        let _ = (tasks, registry, health);
         let discovery: Arc<dyn Discovery> = match &self.discovery {
             DiscoveryChoice::Memory => Arc::new(MemoryDiscovery::new()),
-            DiscoveryChoice::File(_) => return Err(not_built("file:", "file", "")),
+            DiscoveryChoice::File(directory) => {
+                let opened = self.open_directory(directory.as_deref(), tasks, registry, health);
+                let at = |source| ConnectError::Plane {
+                    plane: self.discovery.to_string(),
+                    source,
+                };
+                Arc::new(opened.map_err(at)?)
+            }
             DiscoveryChoice::Etcd(_) => {
                 return Err(not_built("etcd://", "etcd", ", which needs protoc"));
             }
@@ -80,6 +88,26 @@ impl PlanesConfig {
             requests,
             events,
         })
+    }
+}
+
+impl PlanesConfig {
+    fn open_directory(
+        &self,
+        directory: Option<&Path>,
+        tasks: &Tasks,
+        registry: &Registry,
+        health: &Health,
+    ) -> Result<FileDiscovery, PlaneError> {
+        let directory = match directory {
+            Some(directory) => directory.to_owned(),
+            None => own_directory().map_err(|error| PlaneError::Unreachable(error.into()))?,
+        };
+        let config = FileConfig {
+            ttl: self.lease(),
+            ..FileConfig::new(directory)
+        };
+        FileDiscovery::open(config, tasks, registry, health)
     }
 }
 

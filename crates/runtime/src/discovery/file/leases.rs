@@ -1,0 +1,81 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use forebay_protocols::discovery::LeaseRecord;
+use prost::Message as _;
+
+use super::directory::{Directory, read};
+
+/// The shortest and the longest time to live that is believed.
+const TTL: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
+
+/// The leases of other processes, as this one has seen them change.
+///
+/// They end by this process's own clock, counted from when it last saw them change, so that no two
+/// clocks are compared. `now` is time in which it has looked: a process that was stopped for a
+/// while does not believe that all others died meanwhile.
+pub(super) struct Leases {
+    directory: Directory,
+    /// The time to live of a lease that says nothing.
+    ttl: Duration,
+    seen: HashMap<u64, Seen>,
+}
+
+struct Seen {
+    beat: Option<u64>,
+    ttl: Duration,
+    changed: Duration,
+    looked: Duration,
+    /// When someone last wanted to know.
+    asked: Duration,
+}
+
+impl Leases {
+    pub(super) fn new(directory: Directory, ttl: Duration) -> Self {
+        Self {
+            directory,
+            ttl,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// For how long a lease has been over; none while it is alive.
+    pub(super) fn over_for(&mut self, lease: u64, now: Duration) -> Option<Duration> {
+        let is_new = !self.seen.contains_key(&lease);
+        let seen = self.seen.entry(lease).or_insert(Seen {
+            beat: None,
+            ttl: self.ttl,
+            changed: now,
+            looked: now,
+            asked: now,
+        });
+        seen.asked = now;
+        if is_new || now - seen.looked >= seen.ttl / 20 {
+            seen.look(&self.directory, lease, now);
+        }
+        now.checked_sub(seen.changed + seen.ttl)
+    }
+
+    /// Forgets leases that nobody wants to know of.
+    pub(super) fn tidy(&mut self, now: Duration) {
+        self.seen.retain(|_, seen| now - seen.asked < TTL[1]);
+    }
+}
+
+impl Seen {
+    fn look(&mut self, directory: &Directory, lease: u64, now: Duration) {
+        self.looked = now;
+        // What cannot be read has not changed.
+        let Ok(bytes) = read(&directory.lease(lease)) else {
+            return;
+        };
+        let Ok(record) = LeaseRecord::decode(&*bytes) else {
+            return;
+        };
+        if record.lease == lease && self.beat != Some(record.beat) {
+            self.beat = Some(record.beat);
+            self.changed = now;
+            self.ttl = Duration::from_millis(record.ttl_millis).clamp(TTL[0], TTL[1]);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The form in which an instance is kept outside of this process.
+
+use bytes::Bytes;
+use forebay_protocols::discovery::InstanceRecord;
+use forebay_tokens::WorkerId;
+use prost::Message as _;
+
+use super::Instance;
+use crate::names::EndpointId;
+
+/// Why a record is not what its name says.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    /// It is something else.
+    #[error("it is no record of an instance")]
+    Foreign(#[source] prost::DecodeError),
+    /// It is the record of another instance.
+    #[error("it is the record of {worker:016x} behind {endpoint:?}")]
+    Misplaced {
+        /// The endpoint that it names.
+        endpoint: String,
+        /// The worker that it names.
+        worker: u64,
+    },
+}
+
+/// The record of an instance that is there, kept by `owner` and living by `lease`.
+pub(super) fn record(instance: &Instance, owner: u64, lease: u64) -> InstanceRecord {
+    InstanceRecord {
+        endpoint: instance.endpoint.to_string(),
+        worker: instance.worker.0,
+        address: instance.address.clone(),
+        card: instance.card.to_vec(),
+        owner,
+        leaving: false,
+        lease,
+    }
+}
+
+/// Reads the record that was found under the name of `endpoint` and `worker`.
+pub(super) fn read(
+    bytes: &[u8],
+    endpoint: &EndpointId,
+    worker: WorkerId,
+) -> Result<InstanceRecord, RecordError> {
+    let record = InstanceRecord::decode(bytes).map_err(RecordError::Foreign)?;
+    if record.worker != worker.0 || record.endpoint != endpoint.to_string() {
+        return Err(RecordError::Misplaced {
+            endpoint: record.endpoint,
+            worker: record.worker,
+        });
+    }
+    Ok(record)
+}
+
+/// The instance of a record that was read under the name of `endpoint`.
+pub(super) fn instance(record: InstanceRecord, endpoint: &EndpointId) -> Instance {
+    Instance {
+        endpoint: endpoint.clone(),
+        worker: WorkerId(record.worker),
+        address: record.address,
+        card: Bytes::from(record.card),
+    }
+}
+
+/// The name of a worker's record.
+pub(super) fn name(worker: WorkerId) -> String {
+    format!("{:016x}", worker.0)
+}
+
+/// The worker whose record has this name.
+pub(super) fn worker(name: &str) -> Option<WorkerId> {
+    let is_plain = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    let is_name = name.len() == 16 && name.as_bytes().iter().all(is_plain);
+    let worker = u64::from_str_radix(name, 16).ok().filter(|_| is_name);
+    worker.map(WorkerId)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_what_its_name_says() {
+        let endpoint = EndpointId::new("a", "b", "c").unwrap();
+        let instance = Instance {
+            endpoint: endpoint.clone(),
+            worker: WorkerId(0xab),
+            address: "here".to_owned(),
+            card: Bytes::from_static(b"card"),
+        };
+        let bytes = record(&instance, 1, 2).encode_to_vec();
+        let read_back = read(&bytes, &endpoint, WorkerId(0xab)).unwrap();
+        assert_eq!((read_back.owner, read_back.lease), (1, 2));
+        assert_eq!(super::instance(read_back, &endpoint), instance);
+
+        let other = EndpointId::new("a", "b", "d").unwrap();
+        assert!(read(&bytes, &other, WorkerId(0xab)).is_err());
+        assert!(read(&bytes, &endpoint, WorkerId(0xac)).is_err());
+        assert!(read(b"", &endpoint, WorkerId(0)).is_err());
+        assert!(read(b"\xff\xff", &endpoint, WorkerId(0)).is_err());
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for id in [0, 0xab, u64::MAX] {
+            assert_eq!(worker(&name(WorkerId(id))), Some(WorkerId(id)));
+        }
+        for bad in ["", "ab", "00000000000000AB", "+0000000000000ab", ".tmp"] {
+            assert_eq!(worker(bad), None, "{bad}");
+        }
+    }
+}
