@@ -19,6 +19,13 @@ pub mod worker {
     include!("generated/forebay.worker.v1.rs");
 }
 
+/// What frontends that share workers tell each other: the generated types of
+/// `proto/forebay/router/v1/router.proto`, whose comments define every field.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod router {
+    include!("generated/forebay.router.v1.rs");
+}
+
 mod worker_error;
 mod worker_kv_event;
 
