@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what is measured and kept.
 
 mod client;
-mod fleet;
+mod cluster;
 mod frontend;
 mod instructions;
 mod planes;
@@ -24,8 +24,10 @@ pub(crate) struct Args {
 enum Bench {
     /// `forebay bench` beside an independent client, over the mocker, in release.
     Client(client::Args),
+    /// How long until a frontend notices what happens to a worker, in release.
+    Faults(cluster::Args<20>),
     /// What a fleet of mockers takes to come together, and takes of the machine, in release.
-    Fleet(fleet::Args),
+    Fleet(cluster::Args<3>),
     /// What the frontend costs and adds, over the mocker, in release.
     Frontend(frontend::Args),
     /// Instructions of the named hot paths, compared with the committed ones.
@@ -43,7 +45,8 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Client(args) => client::run(args),
-        Bench::Fleet(args) => fleet::run(args),
+        Bench::Faults(args) => args.run("faults"),
+        Bench::Fleet(args) => args.run("fleet"),
         Bench::Frontend(args) => frontend::run(args),
         Bench::Instructions(args) => instructions::run(args),
         Bench::Planes(args) => planes::run(args),
