@@ -2,6 +2,8 @@
 
 mod in_process;
 pub(crate) mod queue;
+#[cfg(feature = "tcp")]
+mod remote;
 
 use bytes::Bytes;
 use forebay_tokens::WorkerId;
@@ -9,6 +11,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 pub use in_process::InProcessEvents;
+#[cfg(feature = "tcp")]
+pub(crate) use remote::{EventsHandler, subscribe_over};
 
 use crate::discovery::Instance;
 use crate::names::Topic;

@@ -42,8 +42,10 @@ pub use planes::{
 };
 pub use request_plane::{
     InProcessPlane, PeerState, PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler,
-    StreamRequest, worker_stopped, worker_unreachable,
+    StreamRequest, worker_lost, worker_stopped, worker_unreachable,
 };
+#[cfg(feature = "tcp")]
+pub use request_plane::{BindError, TcpConfig, TcpPlane, TlsError};
 pub use scope::{CancelScope, KillGuard};
 pub use shutdown::{Shutdown, ShutdownCause, ShutdownReport};
 pub use signal::{Signal, signals};

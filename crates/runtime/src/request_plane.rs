@@ -2,6 +2,11 @@
 
 mod in_process;
 mod peer;
+mod services;
+#[cfg(any(feature = "tcp", feature = "nats"))]
+pub(crate) mod session;
+#[cfg(feature = "tcp")]
+mod tcp;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +19,8 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub use in_process::InProcessPlane;
 pub use peer::{PeerState, PeerWatch};
+#[cfg(feature = "tcp")]
+pub use tcp::{BindError, TcpConfig, TcpPlane, TlsError};
 
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
@@ -109,6 +116,13 @@ pub fn worker_unreachable(address: &str) -> Error {
     let message = "the worker cannot be reached";
     Error::new(ErrorClass::Unavailable, "worker_unreachable", message)
         .with_diagnostic(format!("nothing is served at {address}"))
+}
+
+/// The worker was there, and its connection is lost: `Unavailable` with reason `worker_lost`.
+pub fn worker_lost(address: &str) -> Error {
+    let message = "the connection to the worker was lost";
+    Error::new(ErrorClass::Unavailable, "worker_lost", message)
+        .with_diagnostic(format!("{address} does not answer any more"))
 }
 
 /// The server stops: `Unavailable` with reason `worker_stopped`.

@@ -48,6 +48,28 @@ impl InProcessEvents {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// The same with epochs that begin with the time of day, in microseconds: for publishers whose
+    /// subscribers outlive them in other processes.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn since_epoch() -> Self {
+        let plane = Self::new();
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        plane.shared.lock().next_epoch = u64::try_from(since.as_micros()).unwrap_or(u64::MAX / 2);
+        plane
+    }
+
+    /// The events of a topic from now on.
+    pub(super) fn subscription(&self, topic: &Topic) -> EventStream {
+        let channel = self.shared.lock().channel(topic);
+        let queue = Arc::new(Mutex::new(Queue::new(EVENTS, BYTES)));
+        channel.subscribers.lock().push(Arc::downgrade(&queue));
+        Subscription {
+            queue,
+            _channel: channel,
+        }
+        .boxed()
+    }
 }
 
 impl Shared {

@@ -1,0 +1,319 @@
+//! What a process serves.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use forebay_protocols::Error;
+use futures::future::BoxFuture;
+use futures::stream::{AbortHandle, AbortRegistration, Abortable};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::{
+    PeerState, PeerWatch, ResponseStream, Served, StreamHandler, StreamRequest, worker_stopped,
+    worker_unreachable,
+};
+use crate::planes::PlaneError;
+
+/// What is served in this process, by target. Clones are handles on the same.
+///
+/// It has no task and no buffer: who polls an answer polls the handler's stream.
+#[derive(Clone, Default)]
+pub(crate) struct Services {
+    by_target: Arc<RwLock<HashMap<String, Entry>>>,
+}
+
+/// A target, as long as it is served or watched.
+struct Entry {
+    state: watch::Sender<PeerState>,
+    service: Option<Arc<Service>>,
+}
+
+/// What is served at a target.
+struct Service {
+    address: String,
+    handler: Arc<dyn StreamHandler>,
+    streams: Mutex<Streams>,
+    /// How many streams run; sent when the last one of a draining service has ended.
+    running: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Streams {
+    is_closed: bool,
+    next: u64,
+    running: HashMap<u64, AbortHandle>,
+}
+
+impl Services {
+    /// Serves a target, which clients know by `address`.
+    pub(crate) fn serve(
+        &self,
+        target: String,
+        address: String,
+        handler: Arc<dyn StreamHandler>,
+    ) -> Result<Box<dyn Served>, PlaneError> {
+        let mut by_target = self.by_target.write();
+        let entry = entry(&mut by_target, &target);
+        if entry.service.is_some() {
+            return Err(PlaneError::InUse(address));
+        }
+        let service = Arc::new(Service {
+            address,
+            handler,
+            streams: Mutex::default(),
+            running: watch::Sender::new(0),
+        });
+        entry.service = Some(service.clone());
+        let state = entry.state.clone();
+        state.send_replace(PeerState::Reachable);
+        Ok(Box::new(ServedHere {
+            services: self.clone(),
+            target,
+            service,
+            state,
+        }))
+    }
+
+    /// Opens a stream to a target.
+    pub(crate) fn open(&self, target: &str, request: StreamRequest) -> ResponseStream {
+        let opened = match self.find(target) {
+            Some(service) => service.open(request),
+            None => Err(worker_unreachable(target)),
+        };
+        match opened {
+            Ok(stream) => stream.boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    /// How things stand with a target.
+    pub(crate) fn peer(&self, target: &str) -> PeerWatch {
+        let states = entry(&mut self.by_target.write(), target).state.subscribe();
+        let states = stream::unfold((states, true), |(mut states, is_first)| async move {
+            // Without anyone who could serve, it stays as it is.
+            if !is_first && states.changed().await.is_err() {
+                return None;
+            }
+            let state = *states.borrow_and_update();
+            Some((state, (states, false)))
+        });
+        states.chain(stream::pending()).boxed()
+    }
+
+    /// Whether a target that `is_asked_for` takes new streams.
+    #[cfg(any(feature = "tcp", feature = "nats"))]
+    pub(crate) fn takes_streams(&self, is_asked_for: impl Fn(&str) -> bool) -> bool {
+        let by_target = self.by_target.read();
+        let mut asked_for = by_target.iter().filter(|(target, _)| is_asked_for(target));
+        asked_for.any(|(_, entry)| *entry.state.borrow() == PeerState::Reachable)
+    }
+
+    fn find(&self, target: &str) -> Option<Arc<Service>> {
+        self.by_target.read().get(target)?.service.clone()
+    }
+}
+
+/// The entry of a target, and none of those that nobody uses any more if it is a new one.
+fn entry<'a>(by_target: &'a mut HashMap<String, Entry>, target: &str) -> &'a mut Entry {
+    if !by_target.contains_key(target) {
+        by_target.retain(|_, entry| entry.service.is_some() || entry.state.receiver_count() > 0);
+    }
+    by_target.entry(target.to_owned()).or_insert_with(|| Entry {
+        state: watch::Sender::new(PeerState::Lost),
+        service: None,
+    })
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_target.read().keys()).finish()
+    }
+}
+
+impl Service {
+    fn open(self: Arc<Self>, request: StreamRequest) -> Result<Running, Error> {
+        let (number, registration) = self.begin()?;
+        let answer = self.handler.handle(request);
+        Ok(Running {
+            answer: Some(Abortable::new(answer, registration)),
+            service: self,
+            number,
+        })
+    }
+
+    fn begin(&self) -> Result<(u64, AbortRegistration), Error> {
+        let mut streams = self.streams.lock();
+        if streams.is_closed {
+            return Err(worker_stopped(&self.address));
+        }
+        let number = streams.next;
+        streams.next += 1;
+        let (handle, registration) = AbortHandle::new_pair();
+        streams.running.insert(number, handle);
+        Ok((number, registration))
+    }
+
+    fn end(&self, number: u64) {
+        let mut streams = self.streams.lock();
+        streams.running.remove(&number);
+        if streams.is_closed {
+            self.running.send_replace(streams.running.len());
+        }
+    }
+
+    /// Refuses new streams.
+    fn close(&self) {
+        let mut streams = self.streams.lock();
+        streams.is_closed = true;
+        self.running.send_replace(streams.running.len());
+    }
+
+    /// Ends the streams that run.
+    fn abort(&self) {
+        let running: Vec<_> = self.streams.lock().running.values().cloned().collect();
+        for handle in running {
+            handle.abort();
+        }
+    }
+}
+
+/// The server's end.
+struct ServedHere {
+    services: Services,
+    target: String,
+    service: Arc<Service>,
+    state: watch::Sender<PeerState>,
+}
+
+impl Served for ServedHere {
+    fn address(&self) -> &str {
+        &self.service.address
+    }
+
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        self.service.close();
+        self.state.send_if_modified(|state| {
+            let is_news = *state != PeerState::Draining;
+            *state = PeerState::Draining;
+            is_news
+        });
+        async {
+            let mut running = self.service.running.subscribe();
+            let drained = running.wait_for(|running| *running == 0).await;
+            drained.expect("the service owns the sender");
+        }
+        .boxed()
+    }
+}
+
+impl Drop for ServedHere {
+    fn drop(&mut self) {
+        let mut by_target = self.services.by_target.write();
+        if let Some(entry) = by_target.get_mut(&self.target) {
+            entry.service = None;
+        }
+        self.service.close();
+        self.state.send_replace(PeerState::Lost);
+        drop(by_target);
+        self.service.abort();
+    }
+}
+
+/// The client's end of a stream, with the handler's part in it.
+struct Running {
+    /// Taken when it has ended.
+    answer: Option<Abortable<ResponseStream>>,
+    service: Arc<Service>,
+    number: u64,
+}
+
+impl Running {
+    /// Drops the handler's part first, so that a drained service has none.
+    fn end(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            drop(answer);
+            self.service.end(self.number);
+        }
+    }
+}
+
+impl Stream for Running {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(answer) = &mut self.answer else {
+            return Poll::Ready(None);
+        };
+        let item = match answer.poll_next_unpin(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(error))) => Some(Err(error)),
+            Poll::Ready(None) if answer.is_aborted() => {
+                Some(Err(worker_stopped(&self.service.address)))
+            }
+            Poll::Ready(None) => None,
+        };
+        self.end();
+        Poll::Ready(item)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+
+    impl StreamHandler for Echo {
+        fn handle(&self, request: StreamRequest) -> ResponseStream {
+            stream::iter([Ok(request.first)]).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_what_has_ended() {
+        let services = Services::default();
+        let target = || "target".to_owned();
+        let served = services.serve(target(), target(), Arc::new(Echo)).unwrap();
+        let open = || services.open("target", StreamRequest::of(Bytes::from("frame")));
+        let service = services.find("target").unwrap();
+        drop(open());
+        let mut read = open();
+        assert_eq!(service.streams.lock().running.len(), 1);
+        assert_eq!(read.next().await.unwrap().unwrap(), "frame");
+        assert!(read.next().await.is_none());
+        assert_eq!(service.streams.lock().running.len(), 0);
+        drop(served);
+        for number in 0..10 {
+            drop(services.peer(&number.to_string()));
+        }
+        assert_eq!(services.by_target.read().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_served_again_is_seen_again() {
+        let services = Services::default();
+        let target = || "target".to_owned();
+        let mut peer = services.peer("target");
+        assert_eq!(peer.next().await, Some(PeerState::Lost));
+        for _ in 0..2 {
+            let served = services.serve(target(), target(), Arc::new(Echo)).unwrap();
+            assert_eq!(peer.next().await, Some(PeerState::Reachable));
+            drop(served);
+            assert_eq!(peer.next().await, Some(PeerState::Lost));
+        }
+    }
+}

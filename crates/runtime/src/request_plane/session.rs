@@ -1,0 +1,32 @@
+//! Streams over a session of [`forebay_mux`]: what planes that connect processes have in common.
+//!
+//! A [`SharedSession`] is one end of a session; a [`Driver`] takes its bytes to and from a
+//! connection; an [`Answer`] is a client's stream, and [`Serving`] has the answers of a server.
+
+mod answer;
+mod driver;
+mod error;
+mod messages;
+mod metrics;
+mod peer_watch;
+mod serve;
+mod shared;
+
+pub(crate) use answer::{Answer, Open};
+pub(crate) use driver::{Connection, Driven, Driver, Io, Link};
+pub(crate) use metrics::Metrics;
+pub(crate) use peer_watch::{PeerHandler, watch_peer};
+pub(crate) use serve::Serving;
+pub(crate) use shared::{OpenFailure, SharedSession, Wakers};
+
+/// Targets of the planes themselves begin so, which no endpoint's name does.
+const INTERNAL: char = '~';
+/// Tells how things stand with the target that its first frame names.
+pub(crate) const PEER_TARGET: &str = "~peer";
+/// Gives the events of the topic that its first frame names.
+pub(crate) const EVENTS_TARGET: &str = "~events";
+
+/// Whether a target is a plane's own.
+pub(crate) fn is_internal(target: &[u8]) -> bool {
+    target.first() == Some(&(INTERNAL as u8))
+}

@@ -1,0 +1,530 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_mux::session::{
+    DetachCause, Event, Hello, LostCause, OpenError, Packet, ProtocolError, Refusal, SendErrorKind,
+    Session, StreamId,
+};
+use forebay_protocols::{Error, ErrorClass};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::time::Instant;
+
+use super::metrics::Metrics;
+use super::{error, is_internal};
+use crate::request_plane::{worker_lost, worker_stopped, worker_unreachable};
+
+/// One end of a session, shared by the driver of its connection and by its streams.
+///
+/// The lock is held for the steps of a state machine, never for IO or foreign code; wakers are
+/// woken after it.
+pub(crate) struct SharedSession {
+    state: Mutex<State>,
+    start: Instant,
+    metrics: Metrics,
+}
+
+struct State {
+    session: Session,
+    streams: FxHashMap<StreamId, StreamState>,
+    /// Streams that are no plane's own business.
+    requests: usize,
+    /// When there was last a stream.
+    last_used: Duration,
+    /// What clients opened, to be served.
+    opened: Vec<(StreamId, Bytes)>,
+    /// The driver, where it waits.
+    driver: Option<Waker>,
+    was_attached: bool,
+    end: Option<LostCause>,
+    /// What went wrong last with the connection.
+    diagnostic: String,
+}
+
+/// What has come for a stream, and who waits for it.
+struct StreamState {
+    is_internal: bool,
+    chunks: VecDeque<(Bytes, bool)>,
+    /// Of the peer's half.
+    end: Option<End>,
+    /// This half has ended, too, without its own doing.
+    is_cut: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// How the peer's half of a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Properly.
+    Finished,
+    /// With both halves, for this reason; none is a proper end.
+    Reset(Bytes),
+    /// It never began: the server has too many.
+    Refused,
+    /// With the session.
+    Lost,
+}
+
+/// What the peer said on a stream.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A part of a message, and whether it is the last.
+    Chunk(Bytes, bool),
+    /// No more.
+    End(End),
+}
+
+/// What a driver needs to know before it waits.
+pub(crate) struct Parked {
+    /// It may wait; else there is something to do.
+    pub(crate) is_parked: bool,
+    /// When the session wants to be asked again.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Who is to be woken when the lock is released.
+pub(crate) type Wakers = Vec<Waker>;
+
+impl SharedSession {
+    pub(crate) fn new(session: Session, metrics: Metrics) -> Arc<Self> {
+        metrics.sessions.inc();
+        Arc::new(Self {
+            state: Mutex::new(State {
+                session,
+                streams: FxHashMap::default(),
+                requests: 0,
+                last_used: Duration::ZERO,
+                opened: Vec::new(),
+                driver: None,
+                was_attached: false,
+                end: None,
+                diagnostic: String::new(),
+            }),
+            start: Instant::now(),
+            metrics,
+        })
+    }
+
+    /// The time as the session counts it.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// When `at` is on the clock.
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
+        self.start + at
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// What streams do.
+impl SharedSession {
+    /// Opens a stream and sends its first frame.
+    pub(crate) fn open(&self, target: &str, first: Bytes) -> Result<StreamId, OpenFailure> {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return Err(OpenFailure::Ended);
+        }
+        let opened = state
+            .session
+            .open(Bytes::copy_from_slice(target.as_bytes()));
+        let id = opened.map_err(|error| match error {
+            OpenError::Ended => OpenFailure::Ended,
+            OpenError::GoingAway => OpenFailure::Error(worker_stopped(target)),
+            OpenError::TooManyStreams(_) => OpenFailure::Error(error::too_many_streams()),
+            other => OpenFailure::Error(error::broken(&other.to_string())),
+        })?;
+        let first_bytes = first.len();
+        if state.session.send(id, first).is_err() {
+            state.session.reset(id, Bytes::new());
+            return Err(OpenFailure::Error(error::frame_too_large(first_bytes)));
+        }
+        self.insert(&mut state, id, is_internal(target.as_bytes()));
+        wake(state.driver.take(), state);
+        Ok(id)
+    }
+
+    /// The next that the peer said. The credit of a chunk goes back with this.
+    pub(crate) fn poll_received(&self, id: StreamId, context: &mut Context<'_>) -> Poll<Received> {
+        let mut state = self.state.lock();
+        let Some(stream) = state.streams.get_mut(&id) else {
+            return Poll::Ready(Received::End(End::Lost));
+        };
+        if let Some((bytes, is_last)) = stream.chunks.pop_front() {
+            self.metrics.unread_chunks.dec();
+            state.session.consumed(id, bytes.len());
+            if state.session.has_output() {
+                wake(state.driver.take(), state);
+            }
+            return Poll::Ready(Received::Chunk(bytes, is_last));
+        }
+        if let Some(end) = &stream.end {
+            return Poll::Ready(Received::End(end.clone()));
+        }
+        register(&mut stream.reader, context);
+        Poll::Pending
+    }
+
+    /// Waits for credit to send; false if the stream has ended both ways. Whoever asked is also
+    /// woken when it ends.
+    pub(crate) fn poll_writable(&self, id: StreamId, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.state.lock();
+        let State {
+            session, streams, ..
+        } = &mut *state;
+        let Some(stream) = streams.get_mut(&id) else {
+            return Poll::Ready(false);
+        };
+        if stream.is_cut {
+            return Poll::Ready(false);
+        }
+        register(&mut stream.writer, context);
+        match session.is_writable(id) {
+            true => Poll::Ready(true),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Sends a message. One for a stream that has ended is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If it is too large.
+    pub(crate) fn send(&self, id: StreamId, message: Bytes) -> Result<(), Error> {
+        let bytes = message.len();
+        let mut state = self.state.lock();
+        match state.session.send(id, message) {
+            Ok(()) => {
+                if !state.session.is_writable(id) {
+                    self.metrics.credit_stalls.inc();
+                }
+                wake(state.driver.take(), state);
+                Ok(())
+            }
+            Err(refused) => match refused.kind {
+                SendErrorKind::TooLong(_) => Err(error::frame_too_large(bytes)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Says that this half of the stream is over.
+    pub(crate) fn finish(&self, id: StreamId) {
+        let mut state = self.state.lock();
+        state.session.finish(id);
+        wake(state.driver.take(), state);
+    }
+
+    /// Ends what a server says on a stream, after what it said, and lets go of it.
+    pub(crate) fn end_answer(&self, id: StreamId, outcome: Result<(), Error>) {
+        let mut state = self.state.lock();
+        let Some(stream) = self.remove(&mut state, id) else {
+            return;
+        };
+        match outcome {
+            Err(error) => state.session.fail(id, error::encode(error)),
+            Ok(()) if stream.end == Some(End::Finished) => state.session.finish(id),
+            // Nobody reads what the client still has to say.
+            Ok(()) => state.session.fail(id, Bytes::new()),
+        }
+        wake(state.driver.take(), state);
+    }
+
+    /// Lets go of a stream: it is reset if it has not ended.
+    pub(crate) fn leave(&self, id: StreamId) {
+        let mut state = self.state.lock();
+        if self.remove(&mut state, id).is_some() {
+            // Of no effect where both halves have ended.
+            state.session.reset(id, Bytes::new());
+            wake(state.driver.take(), state);
+        }
+    }
+
+    /// Why streams of a lost session end.
+    pub(crate) fn lost(&self, address: &str) -> Error {
+        let state = self.state.lock();
+        let error = match state.end {
+            Some(LostCause::Refused(Refusal::TooManyConnections)) => {
+                let message = "the worker has too many connections";
+                Error::new(
+                    ErrorClass::CapacityExhausted,
+                    "too_many_connections",
+                    message,
+                )
+            }
+            Some(LostCause::Refused(Refusal::Stopping)) => worker_stopped(address),
+            _ if state.was_attached => worker_lost(address),
+            _ => worker_unreachable(address),
+        };
+        let cause = state.end.map(|cause| format!("{cause:?}"));
+        let cause = cause.unwrap_or_default();
+        let diagnostic = [address, cause.as_str(), state.diagnostic.as_str()];
+        let told = diagnostic.into_iter().filter(|part| !part.is_empty());
+        error.with_diagnostic(told.collect::<Vec<_>>().join(": "))
+    }
+
+    fn insert(&self, state: &mut State, id: StreamId, is_internal: bool) {
+        let stream = StreamState {
+            is_internal,
+            chunks: VecDeque::new(),
+            end: None,
+            is_cut: false,
+            reader: None,
+            writer: None,
+        };
+        state.requests += usize::from(!is_internal);
+        state.streams.insert(id, stream);
+        self.metrics.streams.inc();
+    }
+
+    fn remove(&self, state: &mut State, id: StreamId) -> Option<StreamState> {
+        let stream = state.streams.remove(&id)?;
+        state.requests -= usize::from(!stream.is_internal);
+        if state.streams.is_empty() {
+            state.last_used = self.now();
+        }
+        self.metrics.streams.dec();
+        self.metrics.unread_chunks.dec_by(stream.unread());
+        Some(stream)
+    }
+}
+
+/// What a driver does.
+impl SharedSession {
+    /// What to say first on a connection.
+    pub(crate) fn hello(&self) -> Hello {
+        self.state.lock().session.hello()
+    }
+
+    /// There is a connection, and the peer has said hello.
+    pub(crate) fn attach(&self, hello: &Hello, wakers: &mut Wakers) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        let attached = state.session.attach(self.now(), hello);
+        self.dispatch(&mut state, wakers);
+        attached
+    }
+
+    /// There is no connection.
+    pub(crate) fn detach(&self, cause: DetachCause, diagnostic: String, wakers: &mut Wakers) {
+        let mut state = self.state.lock();
+        state.diagnostic = diagnostic;
+        state.session.detach(self.now(), cause);
+        self.dispatch(&mut state, wakers);
+    }
+
+    /// Bytes have come.
+    pub(crate) fn receive(&self, bytes: Bytes, wakers: &mut Wakers) -> Result<(), ProtocolError> {
+        self.metrics.received_bytes.inc_by(bytes.len() as u64);
+        let mut state = self.state.lock();
+        let received = state.session.receive(self.now(), bytes);
+        self.dispatch(&mut state, wakers);
+        received
+    }
+
+    /// Takes what there is to be sent, about `limit` bytes of it.
+    pub(crate) fn transmit(&self, limit: usize, out: &mut Vec<Bytes>) -> usize {
+        let mut state = self.state.lock();
+        let bytes = state.session.transmit(self.now(), limit, out);
+        self.metrics.sent_bytes.inc_by(bytes as u64);
+        bytes
+    }
+
+    /// A packet has come.
+    pub(crate) fn receive_packet(
+        &self,
+        packet: Packet,
+        wakers: &mut Wakers,
+    ) -> Result<(), ProtocolError> {
+        self.metrics
+            .received_bytes
+            .inc_by(packet.bytes.len() as u64);
+        let mut state = self.state.lock();
+        let received = state.session.receive_packet(self.now(), packet);
+        self.dispatch(&mut state, wakers);
+        received
+    }
+
+    /// Takes the next packet that is to be sent, of about `limit` bytes.
+    pub(crate) fn transmit_packet(&self, limit: usize) -> Option<Packet> {
+        let mut state = self.state.lock();
+        let packet = state.session.transmit_packet(self.now(), limit)?;
+        self.metrics.sent_bytes.inc_by(packet.bytes.len() as u64);
+        Some(packet)
+    }
+
+    /// A time the session asked for may have come.
+    pub(crate) fn handle_timeout(&self, wakers: &mut Wakers) {
+        let mut state = self.state.lock();
+        state.session.handle_timeout(self.now());
+        self.dispatch(&mut state, wakers);
+    }
+
+    /// Takes the streams that clients opened.
+    pub(crate) fn take_opened(&self) -> Vec<(StreamId, Bytes)> {
+        std::mem::take(&mut self.state.lock().opened)
+    }
+
+    /// Wakes the driver when there is something to send; at once if there is, and it `can_send`.
+    pub(crate) fn park(&self, can_send: bool, context: &mut Context<'_>) -> Parked {
+        let mut state = self.state.lock();
+        let has_work = !state.opened.is_empty() || (can_send && state.session.has_output());
+        if !has_work {
+            register(&mut state.driver, context);
+        }
+        Parked {
+            is_parked: !has_work,
+            timeout: state.session.next_timeout(),
+        }
+    }
+
+    /// Whether the session has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    /// Whether it carries nobody's request.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state.lock().requests == 0
+    }
+
+    /// Ends the session if it had no stream for `idle`; else says how long it may still be so.
+    pub(crate) fn close_if_idle(&self, idle: Duration) -> Option<Duration> {
+        let mut state = self.state.lock();
+        let unused = match state.streams.is_empty() {
+            true => self.now().saturating_sub(state.last_used),
+            false => Duration::ZERO,
+        };
+        match idle.checked_sub(unused).filter(|left| !left.is_zero()) {
+            Some(left) => Some(left),
+            None => {
+                self.close_locked(&mut state, &mut Wakers::new());
+                wake(state.driver.take(), state);
+                None
+            }
+        }
+    }
+
+    /// Ends the session and every stream of it.
+    pub(crate) fn close(&self) {
+        let mut wakers = Wakers::new();
+        let mut state = self.state.lock();
+        self.close_locked(&mut state, &mut wakers);
+        wakers.extend(state.driver.take());
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn close_locked(&self, state: &mut State, wakers: &mut Wakers) {
+        state.session.close();
+        self.dispatch(state, wakers);
+        self.end(state, LostCause::Closed, wakers);
+    }
+
+    /// Takes the session's events to the streams they are of.
+    fn dispatch(&self, state: &mut State, wakers: &mut Wakers) {
+        while let Some(event) = state.session.next_event() {
+            match event {
+                Event::Chunk { id, bytes, last } => {
+                    if let Some(stream) = state.streams.get_mut(&id) {
+                        stream.chunks.push_back((bytes, last));
+                        wakers.extend(stream.reader.take());
+                        self.metrics.unread_chunks.inc();
+                    }
+                }
+                Event::Writable { id } => {
+                    let stream = state.streams.get_mut(&id);
+                    wakers.extend(stream.and_then(|stream| stream.writer.take()));
+                }
+                Event::Opened { id, target } => {
+                    self.insert(state, id, is_internal(&target));
+                    state.opened.push((id, target));
+                }
+                Event::Finished { id } => state.end_stream(id, End::Finished, wakers),
+                Event::Reset { id, error } => state.end_stream(id, End::Reset(error), wakers),
+                Event::Refused { id } => state.end_stream(id, End::Refused, wakers),
+                Event::Attached { resumed } => {
+                    state.was_attached = true;
+                    if resumed {
+                        self.metrics.reattachments.inc();
+                    }
+                }
+                Event::Lost(cause) => self.end(state, cause, wakers),
+                // A connection is the driver's own; a server that goes away refuses what is opened.
+                _ => {}
+            }
+        }
+    }
+
+    fn end(&self, state: &mut State, cause: LostCause, wakers: &mut Wakers) {
+        if state.end.is_some() {
+            return;
+        }
+        state.end = Some(cause);
+        self.metrics.lost(cause);
+        let ids: Vec<_> = state.streams.keys().copied().collect();
+        for id in ids {
+            state.end_stream(id, End::Lost, wakers);
+        }
+    }
+}
+
+impl Drop for SharedSession {
+    fn drop(&mut self) {
+        self.metrics.sessions.dec();
+        let state = self.state.get_mut();
+        for stream in state.streams.values() {
+            self.metrics.streams.dec();
+            self.metrics.unread_chunks.dec_by(stream.unread());
+        }
+    }
+}
+
+impl State {
+    fn end_stream(&mut self, id: StreamId, end: End, wakers: &mut Wakers) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.is_cut |= end != End::Finished;
+            stream.end.get_or_insert(end);
+            wakers.extend(stream.reader.take());
+            wakers.extend(stream.writer.take());
+        }
+    }
+}
+
+impl StreamState {
+    fn unread(&self) -> i64 {
+        i64::try_from(self.chunks.len()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug)]
+pub(crate) enum OpenFailure {
+    /// The session has ended; another one may do.
+    Ended,
+    /// The request's error.
+    Error(Error),
+}
+
+/// Wakes someone after the lock is released.
+fn wake(waker: Option<Waker>, state: parking_lot::MutexGuard<'_, State>) {
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn register(waiting: &mut Option<Waker>, context: &Context<'_>) {
+    let is_known = waiting
+        .as_ref()
+        .is_some_and(|waker| waker.will_wake(context.waker()));
+    if !is_known {
+        *waiting = Some(context.waker().clone());
+    }
+}

@@ -1,0 +1,316 @@
+//! Requests and events over TCP.
+
+mod address;
+mod client;
+mod config;
+mod dial;
+mod server;
+mod tls;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_mux::session::Incarnation;
+use forebay_observability::Registry;
+use forebay_tokens::WorkerId;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+pub use config::TcpConfig;
+pub use tls::TlsError;
+
+use address::{Address, Process};
+use client::Client;
+use server::Server;
+use tls::Tls;
+
+use super::services::Services;
+use super::session::{Answer, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler, watch_peer};
+use super::{
+    PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
+    worker_unreachable,
+};
+use crate::discovery::Instance;
+use crate::event_plane::{
+    EventPlane, EventStream, EventsHandler, InProcessEvents, Publisher, subscribe_over,
+};
+use crate::names::{EndpointId, Topic};
+use crate::planes::PlaneError;
+use crate::tasks::{TaskHandle, TaskKind, Tasks};
+
+/// How often a process that shuts down looks whether a session is still needed.
+const QUIET_CHECK: Duration = Duration::from_millis(50);
+
+/// The request plane and the event plane over TCP. Clones are handles on the same.
+///
+/// A process has one listener for everything it serves, and one connection to each process that it
+/// talks to, however many streams: requests, subscriptions, watches. Streams belong to a *session*
+/// that outlives a cut connection for the grace of [`TcpConfig`]: they wait, and go on over a new
+/// connection, with nothing lost and nothing twice. A peer that is silent for longer than
+/// [`TcpConfig::silence`], or whose connection is refused, is lost at once.
+///
+/// Addresses are `tcp://HOST:PORT/NAMESPACE/COMPONENT/ENDPOINT/WORKER`, with `?identity=NAME` under
+/// TLS: whoever connects takes only a server whose certificate is for that name.
+///
+/// Events come from who publishes them: a subscription is a stream from the publisher's process. The
+/// epochs of publishers begin with the time of day at the start of their process, in microseconds,
+/// so that those of a later process are larger wherever clocks go forward between the two.
+///
+/// Metrics: `forebay_tcp_client_*` for what this process opens, `forebay_tcp_server_*` for what it
+/// serves.
+#[derive(Clone)]
+pub struct TcpPlane {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Arc<Client>,
+    services: Services,
+    events: InProcessEvents,
+    tasks: Tasks,
+    own: Process,
+    local: SocketAddr,
+    limit_bytes: usize,
+    listener: TaskHandle,
+    _internal: [Box<dyn Served>; 2],
+}
+
+/// Why there is no TCP plane.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("{listen} cannot be listened on")]
+    Listen {
+        /// Which one.
+        listen: SocketAddr,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// TLS cannot be had as it is set.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+}
+
+impl TcpPlane {
+    /// Listens, with tasks of `tasks` and metrics in `registry`. The listener is closed with the
+    /// last handle, and with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`].
+    pub async fn bind(
+        config: TcpConfig,
+        tasks: &Tasks,
+        registry: &Registry,
+    ) -> Result<Self, BindError> {
+        let tls = match config.tls.is_on() {
+            true => Some(Arc::new(Tls::load(&config.tls)?)),
+            false => None,
+        };
+        let listen_error = |source| BindError::Listen {
+            listen: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(listen_error)?;
+        let local = listener.local_addr().map_err(listen_error)?;
+        let own = own_process(&config, local, tls.as_deref());
+        let services = Services::default();
+        let events = InProcessEvents::since_epoch();
+        let internal = [
+            internal(&services, PEER_TARGET, PeerHandler(services.clone())),
+            internal(&services, EVENTS_TARGET, EventsHandler(events.clone())),
+        ];
+        let incarnation = Incarnation(random());
+        let limit_bytes = config.max_frame_bytes;
+        let server = Arc::new(Server {
+            config: config.clone(),
+            tls: tls.clone(),
+            tasks: tasks.clone(),
+            incarnation,
+            metrics: Metrics::server("tcp", registry),
+            services: services.clone(),
+            sessions: Mutex::default(),
+        });
+        let client = Arc::new(Client {
+            config,
+            tls,
+            tasks: tasks.clone(),
+            incarnation,
+            metrics: Metrics::client("tcp", registry),
+            sessions: Mutex::new(HashMap::new()),
+        });
+        let listener = tasks.spawn(TaskKind::Critical, "listener", server.listen(listener));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                client,
+                services,
+                events,
+                tasks: tasks.clone(),
+                own,
+                local,
+                limit_bytes,
+                listener,
+                _internal: internal,
+            }),
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.inner.local
+    }
+
+    /// A stream to what a process serves at `target`.
+    fn open_target(
+        &self,
+        address: Address,
+        target: String,
+        request: StreamRequest,
+    ) -> ResponseStream {
+        let client = self.inner.client.clone();
+        let text = address.to_string();
+        let open = Box::new(move |first: Bytes| client.open(&address, &target, first));
+        Answer::new(&text, request, self.inner.limit_bytes, open)
+    }
+}
+
+impl RequestPlane for TcpPlane {
+    fn serve(
+        &self,
+        endpoint: &EndpointId,
+        worker: WorkerId,
+        handler: Arc<dyn StreamHandler>,
+    ) -> BoxFuture<'_, Result<Box<dyn Served>, PlaneError>> {
+        let target = format!("{endpoint}/{:016x}", worker.0);
+        let address = Address {
+            process: self.inner.own.clone(),
+            target: target.clone(),
+        };
+        async move {
+            let services = &self.inner.services;
+            services.serve(target, address.to_string(), handler)
+        }
+        .boxed()
+    }
+
+    fn open(&self, address: &str, request: StreamRequest) -> ResponseStream {
+        match address.parse::<Address>() {
+            Ok(parsed) => {
+                let target = parsed.target.clone();
+                self.open_target(parsed, target, request)
+            }
+            Err(_) => stream::iter([Err(worker_unreachable(address))]).boxed(),
+        }
+    }
+
+    fn peer(&self, address: &str) -> PeerWatch {
+        let plane = self.clone();
+        let address = address.to_owned();
+        let open = move || match address.parse::<Address>() {
+            Ok(parsed) => {
+                let request = StreamRequest::of(parsed.target.clone().into());
+                plane.open_target(parsed, PEER_TARGET.to_owned(), request)
+            }
+            Err(_) => stream::iter([Err(worker_unreachable(&address))]).boxed(),
+        };
+        watch_peer(Arc::new(open), self.inner.tasks.clone())
+    }
+}
+
+impl EventPlane for TcpPlane {
+    fn publisher<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: WorkerId,
+    ) -> BoxFuture<'a, Result<Box<dyn Publisher>, PlaneError>> {
+        self.inner.events.publisher(topic, publisher)
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: &'a Instance,
+    ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
+        let plane = self.clone();
+        let topic = Bytes::copy_from_slice(topic.as_str().as_bytes());
+        let address = publisher.address.clone();
+        let open = move || match address.parse::<Address>() {
+            Ok(parsed) => {
+                let request = StreamRequest::of(topic.clone());
+                plane.open_target(parsed, EVENTS_TARGET.to_owned(), request)
+            }
+            Err(_) => stream::iter([Err(worker_unreachable(&address))]).boxed(),
+        };
+        subscribe_over(Arc::new(open)).boxed()
+    }
+}
+
+impl fmt::Debug for TcpPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpPlane")
+            .field("local", &self.inner.local)
+            .field("services", &self.inner.services)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.listener.cancel();
+    }
+}
+
+fn internal(services: &Services, target: &str, handler: impl StreamHandler) -> Box<dyn Served> {
+    let served = services.serve(target.to_owned(), target.to_owned(), Arc::new(handler));
+    served.expect("nothing is served yet")
+}
+
+/// This process as others know it.
+fn own_process(config: &TcpConfig, local: SocketAddr, tls: Option<&Tls>) -> Process {
+    let authority = match &config.advertise {
+        None => local.to_string(),
+        Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+            format!("[{host}]:{}", local.port())
+        }
+        Some(host) => match host.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => host.clone(),
+            _ => format!("{host}:{}", local.port()),
+        },
+    };
+    let mut own = Process {
+        authority,
+        identity: None,
+    };
+    if let Some(tls) = tls {
+        let name = tls.identity.clone();
+        own.identity = Some(name.unwrap_or_else(|| own.host().to_owned()));
+    }
+    own
+}
+
+/// Waits until a shutdown has begun and what `is_quiet` looks at is not needed any more.
+async fn until_quiet(tasks: &Tasks, is_quiet: impl Fn() -> bool) {
+    tasks.shutdown_begun().await;
+    while !is_quiet() {
+        sleep(QUIET_CHECK).await;
+    }
+}
+
+/// A number that nobody else has.
+fn random() -> u64 {
+    getrandom::u64().expect("the system has random numbers")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,81 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use forebay_mux::session;
+
+use crate::planes::TlsConfig;
+
+/// Where a [`TcpPlane`](super::TcpPlane) listens, its bounds and its times.
+///
+/// [`TcpConfig::default`] is for one machine: any free port of the loopback interface, no TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpConfig {
+    /// Where to listen; port 0 is any free one. Default `127.0.0.1:0`.
+    pub listen: SocketAddr,
+    /// `HOST` or `HOST:PORT` under which others reach the listener; without a port, the one it has.
+    /// Not set, the address it listens on.
+    pub advertise: Option<String>,
+    /// TLS both ways: this side's certificate, which servers and clients show, and whose signature
+    /// makes the other's good. With `ca` set, clients without a certificate are refused. Needs
+    /// `cert` and `key`, for there is always a listener. Default off.
+    pub tls: TlsConfig,
+    /// Connections that the listener holds at most; beyond, they are closed at once. Default 4,096.
+    pub max_connections: usize,
+    /// Streams of one connection; beyond, a stream is refused with `too_many_streams`. Default
+    /// 16,384.
+    pub max_streams: u32,
+    /// The largest frame, in bytes; it takes part in the limit of memory for a stream that is being
+    /// read. Default 64 MiB.
+    pub max_frame_bytes: usize,
+    /// What a stream may have on its way that nobody took, in bytes, each way. Default 64 KiB.
+    pub window_bytes: u32,
+    /// How long a first connection may take. Default 1 s.
+    pub connect_timeout: Duration,
+    /// How long a peer may take from the connection to the end of the handshake, TLS included.
+    /// Default 1 s.
+    pub handshake_timeout: Duration,
+    /// A connection that is otherwise silent says so often that it is there. Default 250 ms.
+    pub heartbeat: Duration,
+    /// A peer that says nothing for so long is lost. Default 1.2 s.
+    pub silence: Duration,
+    /// How long streams outlive a cut connection, to go on over a new one. Default 1 s.
+    pub grace: Duration,
+    /// A connection without streams and watches is closed after so long. Default 60 s.
+    pub idle: Duration,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        let session = session::Config::default();
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: None,
+            tls: TlsConfig::default(),
+            max_connections: 4096,
+            max_streams: session.max_streams,
+            max_frame_bytes: session.max_message_bytes,
+            window_bytes: session.window_bytes,
+            connect_timeout: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(1),
+            heartbeat: session.heartbeat,
+            silence: session.silence,
+            grace: session.grace,
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl TcpConfig {
+    pub(super) fn session(&self) -> session::Config {
+        session::Config {
+            mode: session::Mode::Bytes,
+            window_bytes: self.window_bytes,
+            max_message_bytes: self.max_frame_bytes,
+            max_streams: self.max_streams,
+            heartbeat: self.heartbeat,
+            silence: self.silence,
+            grace: self.grace,
+            ..session::Config::default()
+        }
+    }
+}

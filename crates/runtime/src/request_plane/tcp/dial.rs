@@ -1,0 +1,112 @@
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use forebay_mux::session::{Hello, Preface, PrefaceError, Refusal};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::address::Process;
+use super::config::TcpConfig;
+use super::tls::{Tls, TlsError, server_name};
+use crate::request_plane::session::{Connection, Io};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// Nobody listens there.
+    #[error("the connection was refused")]
+    Unreachable,
+    /// The peer does not want this session.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Maybe another try succeeds.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Connects to a process, and says `hello` both ways.
+pub(super) async fn dial(
+    process: &Process,
+    config: &TcpConfig,
+    tls: Option<&Tls>,
+    hello: Hello,
+) -> Result<(Connection, Hello), DialError> {
+    let connecting = TcpStream::connect(&process.authority);
+    let socket = match timeout(config.connect_timeout, connecting).await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(DialError::Unreachable);
+        }
+        Ok(Err(error)) => return Err(failed(&error)),
+        Err(_) => return Err(DialError::Failed("no answer to the connect".to_owned())),
+    };
+    let shaking = async {
+        let mut io = secure(socket, process, tls).await?;
+        let hello = Preface::Hello(hello).encode();
+        io.write_all(&hello).await.map_err(|e| failed(&e))?;
+        io.flush().await.map_err(|e| failed(&e))?;
+        let (preface, input) = read_preface(&mut *io).await?;
+        match preface {
+            Preface::Hello(peer) => Ok((Connection::new(io, input, None), peer)),
+            Preface::Refused(refusal) => Err(DialError::Refused(refusal)),
+        }
+    };
+    match timeout(config.handshake_timeout, shaking).await {
+        Ok(shaken) => shaken,
+        Err(_) => Err(DialError::Failed("no answer to the handshake".to_owned())),
+    }
+}
+
+async fn secure(
+    socket: TcpStream,
+    process: &Process,
+    tls: Option<&Tls>,
+) -> Result<Box<dyn Io>, DialError> {
+    socket.set_nodelay(true).map_err(|e| failed(&e))?;
+    match (tls, &process.identity) {
+        (None, None) => Ok(Box::new(socket)),
+        (Some(tls), identity) => {
+            let name = identity.as_deref().unwrap_or_else(|| process.host());
+            let name = server_name(name).map_err(|error| DialError::Failed(chain(&error)))?;
+            let secured = tls.connector.connect(name, socket).await;
+            let secured = secured.map_err(|error| DialError::Failed(format!("TLS: {error}")))?;
+            Ok(Box::new(secured))
+        }
+        (None, Some(_)) => Err(DialError::Failed(
+            "the peer wants TLS, which is off here".to_owned(),
+        )),
+    }
+}
+
+/// Reads what a peer says first; and what came after it.
+pub(super) async fn read_preface(io: &mut dyn Io) -> Result<(Preface, BytesMut), DialError> {
+    let mut input = BytesMut::with_capacity(1024);
+    loop {
+        match Preface::decode(&mut input) {
+            Ok(Some(preface)) => return Ok((preface, input)),
+            Ok(None) => {}
+            Err(PrefaceError::Version(_)) => return Err(DialError::Refused(Refusal::Version)),
+            Err(error) => return Err(DialError::Failed(error.to_string())),
+        }
+        let read = io.read_buf(&mut input).await.map_err(|e| failed(&e))?;
+        if read == 0 {
+            return Err(DialError::Failed("closed during the handshake".to_owned()));
+        }
+    }
+}
+
+/// Tells a peer that it is not wanted, if it still listens.
+pub(super) async fn refuse(io: &mut dyn Io, refusal: Refusal) -> io::Result<()> {
+    let bytes: Bytes = Preface::Refused(refusal).encode();
+    io.write_all(&bytes).await?;
+    io.shutdown().await
+}
+
+fn failed(error: &io::Error) -> DialError {
+    DialError::Failed(error.to_string())
+}
+
+fn chain(error: &TlsError) -> String {
+    forebay_observability::ErrorChain(error).to_string()
+}

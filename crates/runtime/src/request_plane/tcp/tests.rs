@@ -1,0 +1,82 @@
+use super::*;
+
+/// Two processes, as it were: one serves and publishes, the other asks and subscribes.
+#[derive(Clone)]
+struct Pair {
+    server: TcpPlane,
+    client: TcpPlane,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        Self {
+            server: plane(TcpConfig::default()).await,
+            client: plane(TcpConfig::default()).await,
+        }
+    }
+}
+
+/// A plane with tasks and metrics of its own.
+async fn plane(config: TcpConfig) -> TcpPlane {
+    let registry = Registry::new();
+    TcpPlane::bind(config, &Tasks::new(&registry), &registry)
+        .await
+        .unwrap()
+}
+
+impl RequestPlane for Pair {
+    fn serve(
+        &self,
+        endpoint: &EndpointId,
+        worker: WorkerId,
+        handler: Arc<dyn StreamHandler>,
+    ) -> BoxFuture<'_, Result<Box<dyn Served>, PlaneError>> {
+        self.server.serve(endpoint, worker, handler)
+    }
+
+    fn open(&self, address: &str, request: StreamRequest) -> ResponseStream {
+        self.client.open(address, request)
+    }
+
+    fn peer(&self, address: &str) -> PeerWatch {
+        self.client.peer(address)
+    }
+}
+
+impl EventPlane for Pair {
+    fn publisher<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: WorkerId,
+    ) -> BoxFuture<'a, Result<Box<dyn Publisher>, PlaneError>> {
+        self.server.publisher(topic, publisher)
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: &'a Instance,
+    ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
+        async move {
+            let publisher = Instance {
+                address: format!("tcp://{}/suite", self.server.local_addr()),
+                ..publisher.clone()
+            };
+            self.client.subscribe(topic, &publisher).await
+        }
+        .boxed()
+    }
+}
+
+mod over_two_processes {
+    use super::*;
+
+    crate::request_plane_conformance_tests!(Pair::new().await);
+    crate::event_plane_conformance_tests!(Pair::new().await);
+}
+
+mod over_one_process {
+    use super::*;
+
+    crate::request_plane_conformance_tests!(plane(TcpConfig::default()).await);
+}
