@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use forebay_settings::{Flag, SettingsArgs};
+use forebay_worker::command::WorkerArgs;
+use forebay_worker::engines::EngineKind;
 
 use crate::bench::BenchArgs;
-use crate::config::EngineKind;
 
 /// Distributed LLM inference: serve a model from this machine, measure a server.
 #[derive(Debug, Parser)]
@@ -29,6 +30,17 @@ pub(crate) enum Command {
     /// FOREBAY_SERVE__KEY with __ for dots (FOREBAY_SERVE__FRONTEND__PORT=9000), or as a flag
     /// (--set frontend.port=9000); later ones win. --print-config lists them all.
     Serve(ServeArgs),
+    /// Put engines of this machine into a deployment
+    ///
+    /// Loads a model and answers for whatever frontends find it (forebay frontend), until Ctrl-C:
+    /// then it leaves, and lets what runs end. Without a service: workers and frontends of one
+    /// user and machine find each other by themselves. Across machines: --discovery
+    /// etcd://HOST:PORT, --listen 0.0.0.0:0 and --advertise HOST.
+    ///
+    /// Every setting can be given in a file (--config), in the environment as
+    /// FOREBAY_WORKER__KEY with __ for dots (FOREBAY_WORKER__STATUS__PORT=9000), or as a flag
+    /// (--set status.port=9000); later ones win. --print-config lists them all.
+    Worker(Box<WorkerArgs>),
     /// Measure a server with the OpenAI API
     ///
     /// Sends chat completions (or completions) as a closed loop, with Poisson arrivals or as a

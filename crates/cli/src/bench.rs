@@ -3,7 +3,7 @@
 mod args;
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// Measures and reports; `print` shows the table. Returns the exit code.
-pub(crate) async fn run(args: BenchArgs, print: impl Fn(&str) -> Result<()>) -> Result<u8> {
+pub(crate) async fn run(args: BenchArgs, print: impl Fn(&str) -> io::Result<()>) -> Result<u8> {
     let config = args.config()?;
     let connections = config.connections();
     let room = descriptors::make_room(connections);

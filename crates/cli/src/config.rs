@@ -4,15 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use clap::ValueEnum;
-use forebay_frontend::{FrontendConfig, SamplingDefaults};
+use anyhow::{Context as _, Result, ensure};
+use forebay_frontend::FrontendConfig;
 use forebay_mock_engine::MockerConfig;
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::ShutdownConfig;
 use forebay_settings::Settings;
 use forebay_worker::WorkerConfig;
+use forebay_worker::engines::{EnginesConfig, EnginesSpec, SamplingConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::args::ServeArgs;
@@ -28,13 +28,15 @@ pub(crate) struct ServeConfig {
     /// The name under which clients ask for it. Default: the catalog's name, or the file's without its
     /// ending; `mocker` for a mocker without a model.
     pub(crate) served_model_name: Option<String>,
+    /// Other names for it. Default: none.
+    pub(crate) aliases: Vec<String>,
     /// Where models are kept. Default: the user's cache directory.
     pub(crate) cache_dir: Option<PathBuf>,
     /// How tokens are drawn where a client does not say. Default: what the catalog recommends for
     /// the model, else the API's defaults.
-    pub(crate) sampling: SamplingDefaults,
+    pub(crate) sampling: SamplingConfig,
     pub(crate) frontend: FrontendConfig,
-    pub(crate) workers: WorkersConfig,
+    pub(crate) workers: EnginesConfig,
     /// Each worker.
     pub(crate) worker: WorkerConfig,
     /// Threads that serve connections and carry tokens, at least 1; engines compute on their own.
@@ -60,73 +62,32 @@ impl ServeConfig {
     /// Checks every part, before anything is fetched or started.
     pub(crate) fn check(&self) -> Result<()> {
         ensure!(
-            self.served_model_name.as_deref() != Some(""),
-            "served_model_name must not be empty"
+            self.io_threads.is_none_or(|n| n.get() <= MOST_THREADS),
+            "io_threads must be from 1 to {MOST_THREADS}"
         );
-        let at_most = |key, value: Option<NonZeroUsize>, most| match value {
-            Some(value) if value.get() > most => bail!("{key} must be from 1 to {most}"),
-            _ => Ok(()),
-        };
-        at_most("workers.count", Some(self.workers.count), MOST_WORKERS)?;
-        at_most("io_threads", self.io_threads, MOST_THREADS)?;
-        at_most("engine.threads", self.engine.threads, MOST_THREADS)?;
-        self.sampling.check()?;
+        self.engines().check()?;
         self.frontend.check()?;
         self.worker.check()?;
-        self.engine.check().context("wrong setting in `engine`")?;
-        self.mocker.check().context("wrong setting in `mocker`")?;
         (self.shutdown.check()).context("wrong setting in `shutdown`")
     }
-}
 
-/// One process carries no more engines.
-const MOST_WORKERS: usize = 4096;
+    /// What the engines are.
+    pub(crate) fn engines(&self) -> EnginesSpec {
+        EnginesSpec {
+            model: self.model.clone(),
+            served_model_name: self.served_model_name.clone(),
+            aliases: self.aliases.clone(),
+            cache_dir: self.cache_dir.clone(),
+            sampling: self.sampling,
+            engines: self.workers,
+            native: self.engine.clone(),
+            mocker: self.mocker.clone(),
+        }
+    }
+}
 
 /// No machine gains by more.
 const MOST_THREADS: usize = 1024;
-
-/// The model of a native engine where none is named.
-pub(crate) const DEFAULT_MODEL: &str = "smollm2-135m";
-
-/// What answers.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct WorkersConfig {
-    /// How many engines there are, 1 to 4096. Default 1.
-    pub(crate) count: NonZeroUsize,
-    /// Of which kind they are: `native`, a model on the CPU, or `mocker`, which imitates the time
-    /// that an accelerator takes and says meaningless words. Default `native`.
-    pub(crate) engine: EngineKind,
-}
-
-impl Default for WorkersConfig {
-    fn default() -> Self {
-        Self {
-            count: NonZeroUsize::MIN,
-            engine: EngineKind::default(),
-        }
-    }
-}
-
-/// A kind of engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum EngineKind {
-    /// A model on the CPU
-    #[default]
-    Native,
-    /// Imitates an accelerator's time, and says meaningless words
-    Mocker,
-}
-
-impl EngineKind {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Mocker => "mocker",
-        }
-    }
-}
 
 /// Tables whose keys are the user's.
 const OPEN: &[&str] = &["mocker.perf_model", "telemetry.otlp.headers"];

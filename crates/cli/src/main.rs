@@ -8,11 +8,12 @@ mod descriptors;
 mod models;
 mod serve;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anyhow::Result;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
+use forebay_worker::command as worker;
 use tokio::runtime::Builder;
 
 use crate::models::Interrupted;
@@ -23,7 +24,7 @@ fn main() -> ! {
         Err(error) => match error.downcast_ref::<Interrupted>() {
             Some(Interrupted(signal)) => signal.exit_code(),
             None => {
-                let _ = writeln!(std::io::stderr(), "error: {error:#}");
+                let _ = writeln!(io::stderr(), "error: {error:#}");
                 bench::exit_code(&error)
             }
         },
@@ -43,6 +44,7 @@ fn run(cli: Cli) -> Result<u8> {
             config.check()?;
             drive(config.io_threads(), serve::run(config, print))
         }
+        Command::Worker(args) => Ok(worker::execute(&args, print)?),
         Command::Bench(args) => drive(args.threads(), bench::run(*args, print)),
         Command::Model(command) => drive(1, async {
             print(&models::run(command).await?)?;
@@ -71,13 +73,13 @@ fn drive(threads: usize, command: impl Future<Output = Result<u8>>) -> Result<u8
 }
 
 /// Writes what the user asked for; a reader that has gone is no error of ours.
-fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }

@@ -1,75 +1,27 @@
 //! `forebay model`: what is in the cache, and how it gets there.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, Result};
-use forebay_model_store::{
-    ModelDetails, ModelRef, PulledModel, Store, StoreConfig, TerminalProgress, catalog,
-};
-use forebay_runtime::{Signal, signals};
-use futures::{Stream, StreamExt as _};
+use anyhow::Result;
+use forebay_model_store::{ModelDetails, ModelRef, PulledModel, catalog};
+use forebay_observability::Registry;
+use forebay_runtime::{Signal, Tasks, signals};
+use forebay_worker::engines::{self, pull, store};
 
 use crate::args::ModelCommand;
-
-/// The store in this directory, or in the user's cache; pip's own progress is shown.
-pub(crate) fn store(cache_dir: Option<PathBuf>) -> Result<Store> {
-    let mut config = StoreConfig::from_env().or_else(|error| match &cache_dir {
-        Some(dir) => Ok(StoreConfig::new(dir)),
-        None => Err(error),
-    })?;
-    if let Some(dir) = cache_dir {
-        config.cache_dir = dir;
-    }
-    config.pip.show_output = true;
-    Ok(Store::new(config))
-}
-
-/// Fetches a model if it is not there, with bars on a terminal. The first signal ends it and leaves
-/// no half file; a second one leaves the process at once.
-pub(crate) async fn pull(
-    store: Store,
-    model: ModelRef,
-    signals: &mut (impl Stream<Item = Signal> + Unpin),
-) -> Result<PulledModel> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let pulling = {
-        let cancel = cancel.clone();
-        let progress = TerminalProgress::new();
-        tokio::task::spawn_blocking(move || store.pull(&model, &progress, &cancel))
-    };
-    tokio::pin!(pulling);
-    let mut interrupted = None;
-    loop {
-        tokio::select! {
-            pulled = &mut pulling => {
-                let pulled = pulled.context("the pull broke off")?;
-                return match interrupted {
-                    Some(signal) => Err(Interrupted(signal).into()),
-                    None => pulled.map_err(with_diagnostic),
-                };
-            }
-            Some(signal) = signals.next() => {
-                cancel.store(true, Ordering::Relaxed);
-                if interrupted.replace(signal).is_some() {
-                    std::process::exit(signal.exit_code().into());
-                }
-            }
-        }
-    }
-}
 
 /// A signal ended what was going on.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted(pub(crate) Signal);
 
-fn with_diagnostic(error: forebay_model_store::Error) -> anyhow::Error {
-    match error.diagnostic().map(str::to_owned) {
-        Some(diagnostic) => anyhow::Error::new(error).context(format!("it said:\n{diagnostic}")),
-        None => anyhow::Error::new(error),
+impl Interrupted {
+    /// Where engines end with an error of their own for it.
+    pub(crate) fn or(error: engines::Error) -> anyhow::Error {
+        match error {
+            engines::Error::Interrupted(signal) => Self(signal).into(),
+            error => error.into(),
+        }
     }
 }
 
@@ -78,7 +30,9 @@ pub(crate) async fn run(command: ModelCommand) -> Result<String> {
     match command {
         ModelCommand::Pull { model, cache } => {
             let store = store(cache.cache_dir)?;
-            let pulled = pull(store, ModelRef::parse(&model)?, &mut signals()?).await?;
+            let tasks = Tasks::new(&Registry::new());
+            let pulled = pull(store, ModelRef::parse(&model)?, &tasks, &mut signals()?).await;
+            let pulled = pulled.map_err(Interrupted::or)?;
             Ok(format!("{}\n", pulled.path.display()))
         }
         ModelCommand::List { cache } => Ok(list(&store(cache.cache_dir)?.list()?)),

@@ -118,6 +118,22 @@ impl Health {
             .expect("this handle keeps the sender alive");
     }
 
+    /// Waits until the [degradation](Self::degradation) of this name is amiss; gives the reason.
+    /// Cancel-safe.
+    pub async fn amiss(&self, name: &str) -> String {
+        let mut state = self.state.subscribe();
+        let reason = |report: &HealthReport| {
+            let degraded = report
+                .degraded
+                .iter()
+                .find(|degraded| degraded.name == name);
+            degraded.map(|degraded| degraded.reason.clone())
+        };
+        let report = state.wait_for(|report| reason(report).is_some()).await;
+        let report = report.expect("this handle keeps the sender alive");
+        reason(&report).expect("it was waited for")
+    }
+
     /// Says that a shutdown has begun: not ready, for good.
     pub fn drain(&self) {
         self.change(|report| report.draining = true);
@@ -230,6 +246,15 @@ mod tests {
         assert_eq!(report.conditions[0].reason, "");
         assert_eq!(report.conditions[1].name, "engine");
         assert_eq!(report.conditions[1].reason, "out of memory");
+    }
+
+    #[tokio::test]
+    async fn what_becomes_amiss_is_waited_for() {
+        let health = Health::new();
+        let (events, models) = (health.degradation("events"), health.degradation("models"));
+        events.set("away");
+        let (reason, ()) = tokio::join!(health.amiss("models"), async { models.set("broken") });
+        assert_eq!(reason, "broken");
     }
 
     #[test]

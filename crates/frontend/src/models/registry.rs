@@ -81,6 +81,18 @@ impl ModelRegistry {
         now.get(name).cloned().ok_or_else(|| not_found(name))
     }
 
+    /// Waits until there is a model of this name. Cancel-safe.
+    pub async fn appears(&self, name: &str) -> Arc<ServedModel> {
+        let mut changes = self.changes();
+        loop {
+            if let Ok(model) = self.get(name) {
+                return model;
+            }
+            let changed = changes.changed().await;
+            changed.expect("the registry has the sender");
+        }
+    }
+
     /// Every version of every model, in the order of their names.
     pub(crate) fn served(&self) -> Vec<Arc<ServedModel>> {
         self.0.now.load().models().to_vec()

@@ -1,6 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use forebay_engine::Engine;
 use forebay_engine::remote::WorkerCard;
@@ -23,6 +24,7 @@ pub(super) fn start(
     tasks: &Tasks,
     cancel: &CancellationToken,
 ) -> Result<Engines, Error> {
+    let began = Instant::now();
     let mut config = config.clone();
     let text = match path {
         Some(path) => {
@@ -55,6 +57,7 @@ pub(super) fn start(
         card,
         artefacts: Arc::new(text.artefacts),
         engines,
+        load_time: began.elapsed(),
     })
 }
 

@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use forebay_engine::Engine;
 use forebay_engine::remote::WorkerCard;
@@ -25,6 +26,7 @@ pub(super) fn start(
     (tasks, metrics): (&Tasks, &Registry),
     cancel: &CancellationToken,
 ) -> Result<Engines, Error> {
+    let began = Instant::now();
     let model = Model::load(path).map_err(|source| Error::Load {
         path: path.to_owned(),
         source,
@@ -55,6 +57,7 @@ pub(super) fn start(
         card,
         artefacts: Arc::new(text.artefacts),
         engines,
+        load_time: began.elapsed(),
     })
 }
 

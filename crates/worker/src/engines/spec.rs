@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_engine::Engine;
 use forebay_engine::remote::{Artefacts, WorkerCard};
@@ -53,6 +54,8 @@ pub struct Engines {
     pub artefacts: Arc<Artefacts>,
     /// At least one.
     pub engines: Vec<Arc<dyn Engine>>,
+    /// How long it took to load the model and to start them.
+    pub load_time: Duration,
 }
 
 impl EnginesSpec {
@@ -199,6 +202,7 @@ impl Engines {
             card,
             artefacts,
             engines,
+            ..
         } = self;
         (1..)
             .map(WorkerId)
