@@ -38,4 +38,4 @@ pub use load_publisher::LoadPublisher;
 pub use names::{engine_endpoint, kv_topic, load_topic};
 pub use progress::Progress;
 
-pub use forebay_mux::events::{KvRepair, KvState, KvUpdate};
+pub use forebay_mux::events::{KvPosition, KvRepair, KvState, KvUpdate};

@@ -1,12 +1,14 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
 
-use forebay_engine::remote::{KvRepairs, KvUpdate, RemoteEngine};
+use forebay_engine::remote::{KvRepairs, KvState, KvUpdate, RemoteEngine};
+use forebay_engine::{Capabilities, Engine as _};
 use forebay_router::WorkerRank;
-use forebay_tokens::{DpRank, WorkerId};
+use forebay_tokens::WorkerId;
 use futures::StreamExt as _;
 use futures::future::pending;
 use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
+use tracing::debug;
 
 use super::WorkerPool;
 
@@ -24,27 +26,24 @@ struct Fed {
     pool: WorkerPool,
     /// Ends its events.
     events: AbortHandle,
-    /// Whose cache is known.
-    ranks: HashSet<DpRank>,
 }
 
 impl KvFeeds {
     /// Takes the events of a worker of a pool from now on, if prompts are routed by prefixes there.
     pub(crate) fn add(&mut self, worker: WorkerId, pool: WorkerPool, engine: &RemoteEngine) {
         self.remove(worker);
-        let updates = match pool.is_kv() {
-            true => engine.kv_updates(&self.repairs),
+        let capabilities = engine.info().capabilities;
+        let updates = match pool.is_kv() && capabilities.contains(Capabilities::KV_EVENTS) {
+            true => {
+                pool.set_kv_state(worker, KvState::Repairing);
+                engine.kv_updates(&self.repairs)
+            }
             false => stream::empty().boxed(),
         };
         let updates = updates.map(move |update| (worker, update));
         let (updates, events) = stream::abortable(updates);
         self.updates.push(updates.boxed());
-        let fed = Fed {
-            pool,
-            events,
-            ranks: HashSet::new(),
-        };
-        self.workers.insert(worker, fed);
+        self.workers.insert(worker, Fed { pool, events });
     }
 
     /// Takes no more events of a worker.
@@ -69,14 +68,14 @@ impl KvFeeds {
         };
         let (rank, events) = match update {
             KvUpdate::Reset { rank, events } => {
-                if !fed.ranks.insert(rank) {
-                    fed.pool.count_kv_reset();
-                }
                 fed.pool.forget_blocks(WorkerRank::new(worker, rank));
                 (rank, events)
             }
             KvUpdate::Changes { rank, events } => (rank, events),
-            KvUpdate::State(_) => return,
+            KvUpdate::State(state) => {
+                debug!(worker = worker.0, ?state, "kv events");
+                return fed.pool.set_kv_state(worker, state);
+            }
         };
         fed.pool.apply(WorkerRank::new(worker, rank), &events);
     }
@@ -85,8 +84,10 @@ impl KvFeeds {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use forebay_engine::remote::{WorkerCard, engine_endpoint};
-    use forebay_engine::{Capabilities, EngineInfo};
+    use std::sync::Arc;
+
+    use forebay_engine::EngineInfo;
+    use forebay_engine::remote::{KvPosition, KvRepair, WorkerCard, engine_endpoint};
     use forebay_observability::Registry;
     use forebay_router::RouterConfig;
     use forebay_runtime::{Instance, Planes, Tasks};
@@ -97,7 +98,7 @@ mod tests {
     const WORKER: WorkerId = WorkerId(1);
 
     #[tokio::test]
-    async fn a_snapshot_that_is_not_a_rank_s_first_is_a_reset() {
+    async fn a_pool_knows_how_exact_it_is_and_what_was_repaired() {
         let model = EngineInfo {
             model: "model".into(),
             capabilities: Capabilities::GENERATE | Capabilities::KV_EVENTS,
@@ -106,7 +107,7 @@ mod tests {
             block_size: BlockSize::new(16).unwrap(),
             kv_blocks: 8,
             eos_token_ids: vec![],
-            data_parallel_ranks: 2,
+            data_parallel_ranks: 1,
         };
         let instance = Instance {
             endpoint: engine_endpoint("test").unwrap(),
@@ -116,22 +117,26 @@ mod tests {
         };
         let tasks = Tasks::new(&Registry::new());
         let engine = RemoteEngine::new(instance, &Planes::in_process(), &tasks);
-        let engine = engine.unwrap();
+        let engine = Arc::new(engine.unwrap());
         let pool = WorkerPool::new(model, &RouterConfig::default()).unwrap();
+        pool.add(WORKER, engine.clone()).unwrap();
+        assert_eq!(pool.workers()[0].kv, None);
+
         let mut feeds = KvFeeds::default();
-        let reset = |rank| KvUpdate::Reset {
-            rank: DpRank(rank),
-            events: vec![],
+        feeds.add(WORKER, pool.clone(), &engine);
+        assert_eq!(pool.workers()[0].kv, Some(KvState::Repairing));
+        let since = KvPosition {
+            epoch: 1,
+            sequence: 2,
         };
-        feeds.add(WORKER, pool.clone(), &engine);
-        for (rank, resets) in [(0, 0), (1, 0), (0, 1), (0, 2), (1, 3)] {
-            feeds.apply(WORKER, reset(rank));
-            assert_eq!(pool.kv_resets(), resets, "rank {rank}");
+        for by in [KvRepair::Start, KvRepair::Range, KvRepair::Range] {
+            let state = KvState::Exact { since, by };
+            feeds.apply(WORKER, KvUpdate::State(state));
+            assert_eq!(pool.workers()[0].kv, Some(state));
         }
-        // A worker that went and came back is told anew.
-        feeds.remove(WORKER);
-        feeds.add(WORKER, pool.clone(), &engine);
-        feeds.apply(WORKER, reset(0));
-        assert_eq!(pool.kv_resets(), 3);
+        let repairs = [("range", 2), ("snapshot", 0), ("digest", 0)];
+        assert_eq!(pool.kv_repairs(), repairs);
+        feeds.apply(WORKER, KvUpdate::State(KvState::Repairing));
+        assert_eq!(pool.workers()[0].kv, Some(KvState::Repairing));
     }
 }

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use forebay_engine::remote::KvState;
 use forebay_observability::EncodeLabelSet;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -33,6 +35,12 @@ struct WorkerLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RepairLabels {
+    model: String,
+    by: &'static str,
+}
+
 /// The pools of one model at the moment of a scrape.
 #[derive(Default)]
 struct Sample {
@@ -46,7 +54,10 @@ struct Sample {
     index_blocks: u64,
     index_bytes: u64,
     dropped_blocks: u64,
-    kv_resets: u64,
+    /// Workers of whose cache something is missing here.
+    kv_inexact: u64,
+    /// By kind.
+    kv_repairs: BTreeMap<&'static str, u64>,
 }
 
 /// A number of each pool.
@@ -57,7 +68,7 @@ struct NumberOfPool {
     value: fn(&Sample) -> u64,
 }
 
-const GAUGES: [NumberOfPool; 4] = [
+const GAUGES: [NumberOfPool; 5] = [
     NumberOfPool {
         name: "forebay_frontend_booked_requests",
         help: "Choices that were sent to workers and have not ended",
@@ -82,22 +93,20 @@ const GAUGES: [NumberOfPool; 4] = [
         unit: "bytes",
         value: |sample| sample.index_bytes,
     },
+    NumberOfPool {
+        name: "forebay_frontend_kv_inexact_workers",
+        help: "Workers of whose KV events some are missing here and were asked for",
+        unit: "",
+        value: |sample| sample.kv_inexact,
+    },
 ];
 
-const COUNTERS: [NumberOfPool; 2] = [
-    NumberOfPool {
-        name: "forebay_frontend_router_index_dropped",
-        help: "KV blocks that the router's prefix index had no room for",
-        unit: "blocks",
-        value: |sample| sample.dropped_blocks,
-    },
-    NumberOfPool {
-        name: "forebay_frontend_kv_resets",
-        help: "Times that what a worker has cached was asked for anew, as KV events were lost",
-        unit: "",
-        value: |sample| sample.kv_resets,
-    },
-];
+const COUNTERS: [NumberOfPool; 1] = [NumberOfPool {
+    name: "forebay_frontend_router_index_dropped",
+    help: "KV blocks that the router's prefix index had no room for",
+    unit: "blocks",
+    value: |sample| sample.dropped_blocks,
+}];
 
 impl NumberOfPool {
     fn unit(&self) -> Option<Unit> {
@@ -165,10 +174,13 @@ impl Sample {
             self.booked_requests += worker.load.requests;
             self.booked_prefill_tokens += worker.load.prefill_tokens;
             self.index_blocks += worker.known_blocks as u64;
+            self.kv_inexact += u64::from(worker.kv == Some(KvState::Repairing));
         }
         self.index_bytes += index_bytes as u64;
         self.dropped_blocks += dropped_blocks;
-        self.kv_resets += pool.kv_resets();
+        for (by, count) in pool.kv_repairs() {
+            *self.kv_repairs.entry(by).or_default() += count;
+        }
     }
 }
 
@@ -177,6 +189,7 @@ impl Collector for PoolCollector {
         let samples = Sample::take(&self.models.served());
         workers(&mut encoder, &samples)?;
         versions(&mut encoder, &samples)?;
+        repairs(&mut encoder, &samples)?;
         for gauge in &GAUGES {
             gauge.encode(&mut encoder, &samples, ConstGauge::<u64>::new)?;
         }
@@ -228,6 +241,25 @@ fn versions(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> fmt::Res
                 digest: digest.clone(),
             };
             ConstGauge::new(*ready).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn repairs(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "forebay_frontend_kv_repairs",
+        "Times that KV events of a worker were missing and made up for: by the batches that were lost (range), by a snapshot, or by a snapshot because digests differed (digest)",
+        None,
+        ConstCounter::<u64>::new(0).metric_type(),
+    )?;
+    for sample in samples {
+        for (by, count) in &sample.kv_repairs {
+            let labels = RepairLabels {
+                model: sample.model.clone(),
+                by,
+            };
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())

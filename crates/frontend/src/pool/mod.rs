@@ -6,6 +6,7 @@ mod kv_feeds;
 mod metrics;
 mod prompt;
 mod readiness;
+mod repair_counts;
 mod worker_pool;
 
 pub use worker_pool::{PooledWorker, WorkerPool};

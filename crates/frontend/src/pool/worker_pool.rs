@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use forebay_engine::remote::KvState;
 use forebay_engine::{Engine, EngineInfo};
 use forebay_router::{
-    BookingId, Load, Mode, OwnerId, PrefixIndex as _, Request, Router, RouterConfig, Selector as _,
-    WorkerRank, WorkerSpec,
+    BookingId, Load, Mode, PrefixIndex as _, ReplicaChange, Request, Router, RouterConfig,
+    Selector as _, SharedBooking, WorkerRank, WorkerSpec,
 };
 use forebay_tokens::{KvEvent, RoutingSeed, TokenId, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::repair_counts::RepairCounts;
 use super::{Booking, RoutedPrompt};
 use crate::Error;
 use crate::config::check_router;
+use crate::replica::Owner;
 use crate::request_id::random_u64;
 
 /// What is added to the state of splitmix64 for each number.
@@ -41,10 +44,10 @@ struct Inner {
     state: Mutex<State>,
     /// How many workers take requests; changes with every worker that comes or goes.
     ready: watch::Sender<usize>,
-    owner: OwnerId,
-    next_booking: AtomicU64,
+    /// Whose its bookings are.
+    owner: Arc<Owner>,
     random: AtomicU64,
-    kv_resets: AtomicU64,
+    kv_repairs: RepairCounts,
     started: Instant,
 }
 
@@ -59,6 +62,7 @@ struct Worker {
     engine: Arc<dyn Engine>,
     incarnation: u64,
     is_draining: bool,
+    kv: Option<KvState>,
 }
 
 /// A worker in one of its lives: one that went and came back is another.
@@ -87,6 +91,8 @@ pub struct PooledWorker {
     pub load: Load,
     /// How many KV blocks it has, as far as its events told.
     pub known_blocks: usize,
+    /// How exact that is; `None`, if its events are not followed.
+    pub kv: Option<KvState>,
 }
 
 impl WorkerPool {
@@ -96,7 +102,16 @@ impl WorkerPool {
     ///
     /// [`Error::Router`] for a setting that is out of its range.
     pub fn new(model: EngineInfo, config: &RouterConfig) -> Result<Self, Error> {
-        Self::with_workers(model, config.clone(), false)
+        Self::owned(model, config, Arc::new(Owner::alone()))
+    }
+
+    /// The same for bookings of an owner who tells others of them.
+    pub(crate) fn owned(
+        model: EngineInfo,
+        config: &RouterConfig,
+        owner: Arc<Owner>,
+    ) -> Result<Self, Error> {
+        Self::with_workers(model, config.clone(), false, owner)
     }
 
     /// A pool of one engine that is always there: if it refuses a request, nobody is waited for.
@@ -105,7 +120,12 @@ impl WorkerPool {
             mode: Mode::RoundRobin,
             ..RouterConfig::default()
         };
-        let pool = Self::with_workers(engine.info().clone(), config, true);
+        let pool = Self::with_workers(
+            engine.info().clone(),
+            config,
+            true,
+            Arc::new(Owner::alone()),
+        );
         let pool = pool.expect("the defaults are within their ranges");
         pool.insert(WorkerId(0), engine);
         pool
@@ -115,6 +135,7 @@ impl WorkerPool {
         model: EngineInfo,
         config: RouterConfig,
         is_fixed: bool,
+        owner: Arc<Owner>,
     ) -> Result<Self, Error> {
         check_router(&config)?;
         Ok(Self(Arc::new(Inner {
@@ -127,10 +148,9 @@ impl WorkerPool {
                 added: 0,
             }),
             ready: watch::Sender::new(0),
-            owner: OwnerId(random_u64()),
-            next_booking: AtomicU64::new(0),
+            owner,
             random: AtomicU64::new(random_u64()),
-            kv_resets: AtomicU64::new(0),
+            kv_repairs: RepairCounts::default(),
             started: Instant::now(),
             model,
         })))
@@ -184,6 +204,7 @@ impl WorkerPool {
                         engine,
                         incarnation,
                         is_draining: false,
+                        kv: None,
                     });
                     state.router.forget_blocks(worker.into());
                 }
@@ -239,6 +260,7 @@ impl WorkerPool {
                 is_draining: worker.is_draining,
                 load,
                 known_blocks: state.router.index().blocks_at(at),
+                kv: worker.kv,
             })
         });
         workers.collect()
@@ -280,9 +302,8 @@ impl WorkerPool {
         excluded: &[Place],
     ) -> Result<Placed, forebay_router::Error> {
         let inner = &*self.0;
-        let number = inner.next_booking.fetch_add(1, Ordering::Relaxed);
         let random = inner.random.fetch_add(GOLDEN, Ordering::Relaxed);
-        let id = BookingId::new(inner.owner, number);
+        let id = inner.owner.next_booking();
         let mut request = Request::new(&prompt.chain, prompt.tokens as u64);
         request.expected_output_tokens =
             max_tokens.map(|most| inner.expected_output_tokens.min(most.into()));
@@ -295,26 +316,45 @@ impl WorkerPool {
         let decision = state.router.reserve(&request, id, now, random)?;
         let worker = (state.workers.get(&decision.at.worker))
             .expect("the router knows the workers of the pool");
+        let (incarnation, engine) = (worker.incarnation, worker.engine.clone());
+        drop(state);
+        inner.owner.booked(id, || SharedBooking {
+            at: decision.at,
+            chain: prompt.chain.clone(),
+            blocks: inner.model.block_size.blocks_for(prompt.tokens) as u64,
+            prompt_tokens: prompt.tokens as u64,
+            prefill_tokens: decision.prefill_tokens,
+            has_first_token: false,
+        });
         Ok(Placed {
             place: Place {
                 at: decision.at,
-                incarnation: worker.incarnation,
+                incarnation,
             },
-            engine: worker.engine.clone(),
+            engine,
             booking: Booking::new(self.clone(), id, prompt.tokens),
         })
     }
 
     pub(super) fn first_token(&self, id: BookingId) {
         self.0.state.lock().router.first_token(id);
+        self.0.owner.first_token(id);
     }
 
     pub(super) fn grew(&self, id: BookingId, blocks: u64) {
         self.0.state.lock().router.grew(id, blocks);
+        self.0.owner.grew(id, blocks);
     }
 
     pub(super) fn release(&self, id: BookingId) {
         self.0.state.lock().router.release(id);
+        self.0.owner.ended(id);
+    }
+
+    /// Makes a change of another owner's bookings.
+    pub(crate) fn take(&self, change: &ReplicaChange) {
+        let now = self.0.started.elapsed();
+        self.0.state.lock().router.take(change, now);
     }
 
     /// What the prefix index takes in bytes, and the blocks it had no room for.
@@ -324,14 +364,19 @@ impl WorkerPool {
         (index.size_bytes(), index.dropped_blocks())
     }
 
-    /// What a worker has cached had to be asked for anew.
-    pub(super) fn count_kv_reset(&self) {
-        self.0.kv_resets.fetch_add(1, Ordering::Relaxed);
+    /// How exact is what was applied of a worker. Nothing happens if the worker is not known.
+    pub(super) fn set_kv_state(&self, worker: WorkerId, kv: KvState) {
+        if let Some(worker) = self.0.state.lock().workers.get_mut(&worker) {
+            worker.kv = Some(kv);
+            if let KvState::Exact { by, .. } = kv {
+                self.0.kv_repairs.count(by);
+            }
+        }
     }
 
-    /// How often that happened.
-    pub(super) fn kv_resets(&self) -> u64 {
-        self.0.kv_resets.load(Ordering::Relaxed)
+    /// How often what was known of workers' caches was repaired, by how.
+    pub(super) fn kv_repairs(&self) -> [(&'static str, u64); 3] {
+        self.0.kv_repairs.all()
     }
 
     /// Changes the workers, and tells those who wait for one.
