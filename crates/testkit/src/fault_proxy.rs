@@ -3,7 +3,7 @@ mod relay;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
+use crate::reserved_port::ReservedPort;
 use relay::{Counts, Relay};
 
 /// A way that bytes go through a [`FaultProxy`].
@@ -73,15 +73,13 @@ impl FaultProxy {
     ///
     /// Whatever the system says.
     pub fn to_nowhere() -> io::Result<Self> {
-        // Keeps the port while nobody listens there.
-        let port = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        sockopt::set_socket_reuseaddr(&port, true)?;
-        bind(&port, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        let address = SocketAddr::try_from(getsockname(&port)?)?;
+        // It stays ours while nobody listens there.
+        let port = ReservedPort::any()?;
+        let address = port.address();
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK)?);
         let counts = Arc::new(Counts::default());
         let (orders, incoming) = mpsc::channel();
-        let relay = Relay::new(port, address, wake.clone(), incoming, counts.clone())?;
+        let relay = Relay::new(port, wake.clone(), incoming, counts.clone())?;
         let thread = thread::Builder::new()
             .name("fault-proxy".into())
             .spawn(move || relay.run())?;

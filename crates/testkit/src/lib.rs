@@ -12,6 +12,8 @@ mod nats;
 #[cfg(target_os = "linux")]
 mod output;
 #[cfg(target_os = "linux")]
+mod reserved_port;
+#[cfg(target_os = "linux")]
 pub mod usage;
 
 #[cfg(target_os = "linux")]
@@ -20,3 +22,5 @@ pub use child::Child;
 pub use fault_proxy::{Direction, FaultProxy};
 #[cfg(target_os = "linux")]
 pub use nats::NatsServer;
+#[cfg(target_os = "linux")]
+pub use reserved_port::ReservedPort;

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::{Connection, reset};
 use super::{Direction, Fault, Order};
+use crate::reserved_port::ReservedPort;
 
 /// What can be asked about a relay from outside.
 #[derive(Default)]
@@ -32,9 +33,7 @@ impl Counts {
 /// All connections of a proxy. One thread owns them, so that whatever is done to them happens at
 /// one moment.
 pub(super) struct Relay {
-    address: SocketAddr,
-    /// Bound to the port and never listening.
-    _port: OwnedFd,
+    port: ReservedPort,
     listener: Option<TcpListener>,
     target: Option<SocketAddr>,
     connections: Vec<Connection>,
@@ -49,16 +48,14 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) fn new(
-        port: OwnedFd,
-        address: SocketAddr,
+        port: ReservedPort,
         wake: Arc<OwnedFd>,
         orders: Receiver<Order>,
         counts: Arc<Counts>,
     ) -> io::Result<Self> {
         Ok(Self {
-            address,
-            _port: port,
-            listener: Some(listen(address)?),
+            listener: Some(listen(port.address())?),
+            port,
             target: None,
             connections: Vec::new(),
             delay: Duration::ZERO,
@@ -113,7 +110,7 @@ impl Relay {
                 self.lost = [0; 2];
                 self.half_open = false;
                 if self.listener.is_none() {
-                    let listener = listen(self.address);
+                    let listener = listen(self.port.address());
                     self.listener = Some(listener.expect("the port has been kept"));
                 }
             }
