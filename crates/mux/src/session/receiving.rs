@@ -98,14 +98,14 @@ impl Session {
 
     fn take_bytes(&mut self, mut bytes: Bytes) -> Result<(), ProtocolError> {
         while !bytes.is_empty() && self.link.is_attached() {
-            if self.partial.is_empty() {
-                if let Some(header) = bytes.first_chunk() {
-                    let header = Header::decode(header)?;
-                    if bytes.len() >= HEADER_BYTES + header.length {
-                        bytes.advance(HEADER_BYTES);
-                        self.take_frame(header, &mut bytes)?;
-                        continue;
-                    }
+            if self.partial.is_empty()
+                && let Some(header) = bytes.first_chunk()
+            {
+                let header = Header::decode(header)?;
+                if bytes.len() >= HEADER_BYTES + header.length {
+                    bytes.advance(HEADER_BYTES);
+                    self.take_frame(header, &mut bytes)?;
+                    continue;
                 }
             }
             self.take_part(&mut bytes)?;
