@@ -2,7 +2,7 @@
 
 mod in_process;
 mod peer;
-mod services;
+pub(crate) mod services;
 #[cfg(any(feature = "tcp", feature = "nats"))]
 pub(crate) mod session;
 #[cfg(feature = "tcp")]

@@ -106,11 +106,12 @@ impl Services {
         states.chain(stream::pending()).boxed()
     }
 
-    /// Whether a target that `is_asked_for` takes new streams.
+    /// Whether anything is served that takes new requests.
     #[cfg(any(feature = "tcp", feature = "nats"))]
-    pub(crate) fn takes_streams(&self, is_asked_for: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn takes_streams(&self) -> bool {
         let by_target = self.by_target.read();
-        let mut asked_for = by_target.iter().filter(|(target, _)| is_asked_for(target));
+        let mut asked_for = (by_target.iter())
+            .filter(|(target, _)| !super::session::is_internal(target.as_bytes()));
         asked_for.any(|(_, entry)| *entry.state.borrow() == PeerState::Reachable)
     }
 

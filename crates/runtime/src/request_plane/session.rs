@@ -11,6 +11,7 @@ mod metrics;
 mod peer_watch;
 mod serve;
 mod shared;
+mod upkeep;
 
 pub(crate) use answer::{Answer, Open};
 pub(crate) use driver::{Connection, Driven, Driver, Io, Link};
@@ -18,6 +19,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::{PeerHandler, watch_peer};
 pub(crate) use serve::Serving;
 pub(crate) use shared::{OpenFailure, SharedSession, Wakers};
+pub(crate) use upkeep::{random, until_quiet};
 
 /// Targets of the planes themselves begin so, which no endpoint's name does.
 const INTERNAL: char = '~';

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_mux::session::Incarnation;
@@ -21,7 +20,6 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
 
 pub use config::TcpConfig;
 pub use tls::TlsError;
@@ -32,7 +30,7 @@ use server::Server;
 use tls::Tls;
 
 use super::services::Services;
-use super::session::{Answer, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler, watch_peer};
+use super::session::{Answer, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler, random, until_quiet, watch_peer};
 use super::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
     worker_unreachable,
@@ -44,9 +42,6 @@ use crate::event_plane::{
 use crate::names::{EndpointId, Topic};
 use crate::planes::PlaneError;
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
-
-/// How often a process that shuts down looks whether a session is still needed.
-const QUIET_CHECK: Duration = Duration::from_millis(50);
 
 /// The request plane and the event plane over TCP. Clones are handles on the same.
 ///
@@ -296,19 +291,6 @@ fn own_process(config: &TcpConfig, local: SocketAddr, tls: Option<&Tls>) -> Proc
         own.identity = Some(name.unwrap_or_else(|| own.host().to_owned()));
     }
     own
-}
-
-/// Waits until a shutdown has begun and what `is_quiet` looks at is not needed any more.
-async fn until_quiet(tasks: &Tasks, is_quiet: impl Fn() -> bool) {
-    tasks.shutdown_begun().await;
-    while !is_quiet() {
-        sleep(QUIET_CHECK).await;
-    }
-}
-
-/// A number that nobody else has.
-fn random() -> u64 {
-    getrandom::u64().expect("the system has random numbers")
 }
 
 #[cfg(test)]

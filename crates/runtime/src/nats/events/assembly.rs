@@ -175,6 +175,7 @@ mod tests {
         let part = Bytes::from(vec![0; MAX_PAYLOAD_BYTES / 4]);
         let begin = |publisher, payload_bytes: usize| Message {
             stamp: stamp(publisher, 0),
+            unsent: 0,
             payload_bytes: payload_bytes as u32,
             offset: 0,
             part: part.clone(),

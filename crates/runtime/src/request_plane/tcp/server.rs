@@ -15,7 +15,7 @@ use super::tls::Tls;
 use super::until_quiet;
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
-    Connection, Driven, Driver, Io, Metrics, Serving, SharedSession, is_internal,
+    Connection, Driven, Driver, Io, Metrics, Serving, SharedSession,
 };
 use crate::tasks::{TaskKind, Tasks};
 
@@ -172,10 +172,7 @@ impl Server {
         );
         let mut driver = Driver::new(session.clone(), Some(serving));
         let upkeep = async {
-            let is_quiet = || {
-                let takes_requests = |target: &str| !is_internal(target.as_bytes());
-                session.is_quiet() && !self.services.takes_streams(takes_requests)
-            };
+            let is_quiet = || session.is_quiet() && !self.services.takes_streams();
             until_quiet(&self.tasks, is_quiet).await;
             session.close();
             // The driver tells the peer, and ends.
