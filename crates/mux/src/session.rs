@@ -346,3 +346,7 @@ fn bounded(error: Bytes) -> Bytes {
         Bytes::new()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
