@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_testkit::{Child, FaultProxy, http};
+use forebay_testkit::{Child, FaultProxy, ReservedPort, http};
 
 /// Long enough for anything that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,28 +25,24 @@ impl Process {
 
     /// A mocker behind a proxy.
     pub(crate) fn worker_behind(directory: &Path, proxy: &FaultProxy) -> Self {
-        let advertise = format!("planes.advertise={}", proxy.address());
-        let worker = Self::mockers(directory, &["--set", &advertise]);
-        let listens = worker.child.wait_line(PATIENCE, |line| {
-            let address = line.strip_prefix("requests")?.trim();
-            address.strip_prefix("tcp://")?.parse().ok()
-        });
-        proxy.set_target(listens);
-        worker
+        let port = ReservedPort::any().expect("a port");
+        proxy.set_target(port.address());
+        let (listen, advertise) = (port.address().to_string(), proxy.address().to_string());
+        Self::mockers(directory, &["--listen", &listen, "--advertise", &advertise])
     }
 
     fn mockers(directory: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["--engine", "mocker", "--status-port", "0"], arguments].concat();
-        Self::start(directory, "worker", &arguments, "status")
+        Self::start(directory, "worker", &arguments)
     }
 
     pub(crate) fn frontend(directory: &Path) -> Self {
         let arguments = ["--port", "0", "--set", "frontend.worker_wait_seconds=0.1"];
-        Self::start(directory, "frontend", &arguments, "address")
+        Self::start(directory, "frontend", &arguments)
     }
 
-    /// Starts a component, whose address is in a line of its banner.
-    fn start(directory: &Path, component: &str, arguments: &[&str], line: &str) -> Self {
+    /// Starts a component, whose surface is the first HTTP address of its banner.
+    fn start(directory: &Path, component: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command
             .env("TMPDIR", directory)
@@ -54,9 +50,9 @@ impl Process {
             .args(arguments)
             .args(["--set", "telemetry.log.filter=error"]);
         let child = Child::spawn(&command).expect("forebay starts");
-        let address = child.wait_line(PATIENCE, |said| {
-            let url = said.strip_prefix(line)?.trim();
-            url.strip_prefix("http://")?.parse().ok()
+        let address = child.wait_line(PATIENCE, |line| {
+            let (_, url) = line.split_once("http://")?;
+            url.split(' ').next()?.parse().ok()
         });
         Self { child, address }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use forebay_testkit::{Child, FaultProxy, http};
+use forebay_testkit::{Child, FaultProxy, ReservedPort, http};
 use tempfile::TempDir;
 
 use crate::wait::{PATIENCE, until};
@@ -45,23 +45,19 @@ impl Cluster {
     pub(crate) fn worker(&self, arguments: &[&str]) -> Worker {
         let arguments = [&["--engine", "mocker", "--status-port", "0"], arguments].concat();
         let child = self.start("worker", &arguments);
-        let status = child.wait_line(PATIENCE, |line| address(line, "status"));
+        let status = child.wait_line(PATIENCE, |line| {
+            let url = line.trim().strip_prefix("http://")?;
+            url.split(' ').next()?.parse().ok()
+        });
         Worker { child, status }
     }
 
     /// The same, whom others reach through a proxy only.
-    pub(crate) fn worker_behind(&self, proxy: &FaultProxy, arguments: &[&str]) -> Worker {
-        let advertise = format!("planes.advertise={}", proxy.address());
-        let worker = self.worker(&[&["--set", &advertise], arguments].concat());
-        let listens = worker.child.wait_line(PATIENCE, |line| {
-            line.strip_prefix("requests")?
-                .trim()
-                .strip_prefix("tcp://")?
-                .parse()
-                .ok()
-        });
-        proxy.set_target(listens);
-        worker
+    pub(crate) fn worker_behind(&self, proxy: &FaultProxy) -> Worker {
+        let port = ReservedPort::any().unwrap();
+        proxy.set_target(port.address());
+        let (listen, advertise) = (port.address().to_string(), proxy.address().to_string());
+        self.worker(&["--listen", &listen, "--advertise", &advertise])
     }
 
     /// A frontend, which listens when this returns and may not have found anyone yet. Requests
@@ -69,15 +65,15 @@ impl Cluster {
     pub(crate) fn frontend(&self) -> Frontend {
         let wait = "frontend.worker_wait_seconds=1";
         let child = self.start("frontend", &["--port", "0", "--set", wait]);
-        let address = child.wait_line(PATIENCE, |line| address(line, "address"));
+        let address = child.wait_line(PATIENCE, |line| {
+            line.strip_prefix("address")?
+                .trim()
+                .strip_prefix("http://")?
+                .parse()
+                .ok()
+        });
         Frontend { child, address }
     }
-}
-
-/// The address in a banner's line of this name.
-fn address(line: &str, name: &str) -> Option<SocketAddr> {
-    let url = line.strip_prefix(name)?.trim();
-    url.strip_prefix("http://")?.parse().ok()
 }
 
 /// A process of workers.

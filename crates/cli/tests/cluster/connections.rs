@@ -1,15 +1,17 @@
 //! What happens to connections between a frontend and a worker.
 
+use std::net::SocketAddr;
+
 use forebay_testkit::{Direction, FaultProxy};
 
 use crate::answer::{Completion, End};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Worker};
 use crate::load::Load;
 
 /// Enough tokens to take a second and more.
 const LONG: usize = 250;
 
-fn streams(frontend: std::net::SocketAddr, count: usize) -> Vec<Completion> {
+fn streams(frontend: SocketAddr, count: usize) -> Vec<Completion> {
     let open = |_| {
         let mut stream = Completion::open(frontend, LONG).unwrap();
         stream.read(20).unwrap();
@@ -19,9 +21,9 @@ fn streams(frontend: std::net::SocketAddr, count: usize) -> Vec<Completion> {
 }
 
 /// A worker that the frontend reaches through a proxy.
-fn behind_a_proxy(cluster: &Cluster) -> (FaultProxy, crate::cluster::Worker) {
+fn behind_a_proxy(cluster: &Cluster) -> (FaultProxy, Worker) {
     let proxy = FaultProxy::to_nowhere().unwrap();
-    let worker = cluster.worker_behind(&proxy, &[]);
+    let worker = cluster.worker_behind(&proxy);
     (proxy, worker)
 }
 

@@ -1,13 +1,13 @@
 //! `examples/cluster`, as a user would run it.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_testkit::{Child, http};
+use forebay_testkit::{Child, ReservedPort, http};
 
 use crate::answer::{Completion, End};
 use crate::wait::{PATIENCE, until};
@@ -35,9 +35,8 @@ impl Drop for Script {
 /// Runs the script, asks both frontends, ends it, and looks for what it left behind.
 fn run(services: Option<&str>) {
     let directory = tempfile::tempdir().unwrap();
-    // Free now, and asked for at once.
-    let [etcd, nats] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port().to_string();
+    let [etcd, nats] = [(); 2].map(|()| ReservedPort::any().unwrap());
+    let port = |reserved: &ReservedPort| reserved.address().port().to_string();
     let mut command = Command::new(example("run"));
     command
         .args(services)
@@ -46,7 +45,6 @@ fn run(services: Option<&str>) {
         .env("PORT", "0")
         .env("ETCD_PORT", port(&etcd))
         .env("NATS_PORT", port(&nats));
-    drop((etcd, nats));
     let mut script = Script(Child::spawn(&command).unwrap());
 
     let mut frontends: Vec<SocketAddr> = Vec::new();
@@ -85,7 +83,9 @@ fn it_runs_over_etcd_and_nats() {
 #[test]
 fn every_command_of_the_procfile_is_one() {
     let procfile = fs::read_to_string(example("Procfile")).unwrap();
-    let commands = procfile.lines().filter_map(|line| line.split_once(": forebay "));
+    let commands = procfile
+        .lines()
+        .filter_map(|line| line.split_once(": forebay "));
     let mut count = 0;
     for (name, arguments) in commands {
         let mut command = Command::new(FOREBAY);

@@ -3,12 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use forebay_testkit::NatsServer;
-use forebay_testkit::http;
+use forebay_testkit::{NatsServer, http};
 
 use crate::cluster::{Cluster, Frontend};
 use crate::load::Load;
-use crate::wait::{PATIENCE, until};
+use crate::wait::until;
 
 /// How long a service is away: past every lease and time limit of the tests' settings, or as long
 /// as whoever runs them wants.
@@ -81,6 +80,7 @@ mod etcd {
     use forebay_testkit::Etcd;
 
     use super::*;
+    use crate::wait::PATIENCE;
 
     fn cluster(etcd: &Etcd) -> Cluster {
         // Leases end within the outage.
