@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use forebay_testkit::usage;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::{connect, get};
@@ -53,11 +54,11 @@ fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
     limited.args(["-c", "ulimit -Sn 256 && exec \"$0\" \"$@\"", FOREBAY]);
     let server = Server::start_by(limited, &[]);
     until_open(&server, 0);
-    let before = server.resident_bytes().0;
+    let before = usage::resident_bytes(server.id());
 
     let mut idle: Vec<TcpStream> = (0..MANY).map(|_| connect(server.address)).collect();
     until_open(&server, MANY);
-    let fresh = each_bytes(before, server.resident_bytes().0);
+    let fresh = each_bytes(before, usage::resident_bytes(server.id()));
 
     // Each is used once, and idle again.
     let request = b"GET /live HTTP/1.1\r\nhost: t\r\n\r\n";
@@ -67,7 +68,7 @@ fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
         let read = stream.read(&mut answer).unwrap();
         assert!(answer[..read].starts_with(b"HTTP/1.1 200 OK"));
     }
-    let used = each_bytes(before, server.resident_bytes().0);
+    let used = each_bytes(before, usage::resident_bytes(server.id()));
 
     // And each begins a request that it does not end.
     for stream in &mut idle {
@@ -76,7 +77,7 @@ fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
             .unwrap();
     }
     assert_eq!(get(server.address, "/live").status, 200);
-    let begun = each_bytes(before, server.resident_bytes().0);
+    let begun = each_bytes(before, usage::resident_bytes(server.id()));
 
     eprintln!("bytes a connection: {fresh} fresh, {used} used once, {begun} with half a head");
     assert!(fresh <= 6 << 10, "{fresh}");
@@ -98,6 +99,6 @@ fn where_the_system_allows_few_files_there_are_fewer_connections() {
     for _ in 0..10 {
         assert_eq!(get(server.address, "/live").status, 200);
     }
-    assert!(server.descriptors() <= 200);
+    assert!(usage::descriptors(server.id()) <= 200);
     drop(idle);
 }

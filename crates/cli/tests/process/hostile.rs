@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+use forebay_testkit::usage;
+
 use crate::client::{connect, get, post, request, rest};
 use crate::server::Server;
 
@@ -18,13 +20,16 @@ fn completion(prompt: &str, more: &str) -> String {
 
 /// Tells what a client cost the server. Only memory is judged: time is the machine's.
 fn cost<T>(server: &Server, what: &str, most_bytes: u64, act: impl FnOnce() -> T) -> T {
-    server.forget_peak();
-    let (before, cpu) = (server.resident_bytes().0, server.cpu_time());
+    usage::forget_peak(server.id());
+    let (before, cpu) = (
+        usage::resident_bytes(server.id()),
+        usage::cpu_time(server.id()),
+    );
     let begun = Instant::now();
     let result = act();
     let took = begun.elapsed();
-    let cpu = server.cpu_time() - cpu;
-    let grown = server.resident_bytes().1.saturating_sub(before);
+    let cpu = usage::cpu_time(server.id()) - cpu;
+    let grown = usage::peak_resident_bytes(server.id()).saturating_sub(before);
     eprintln!(
         "{what}: {took:?}, server CPU {cpu:?}, memory up to +{} KiB",
         grown >> 10

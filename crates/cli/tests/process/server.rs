@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use forebay_native_engine::{ModelShape, random_gguf};
+use forebay_testkit::{Child, usage};
 
 use crate::client::get;
 
 pub(crate) const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
+
+/// Long enough for a start.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A byte is a token. Its answers are noise, and come within a millisecond.
 const SMALL: ModelShape = ModelShape {
@@ -75,16 +79,11 @@ impl Server {
         for setting in settings {
             command.args(["--set", setting]);
         }
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let address = stdout
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                let address = line.strip_prefix("address")?.trim();
-                address.strip_prefix("http://")?.parse().ok()
-            })
-            .expect("the banner has the address");
+        let child = Child::spawn(&command).unwrap();
+        let address = child.wait_line(PATIENCE, |line| {
+            let address = line.strip_prefix("address")?.trim();
+            address.strip_prefix("http://")?.parse().ok()
+        });
         Self {
             child,
             address,
@@ -94,45 +93,6 @@ impl Server {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Its resident memory now, and the most there was since [`Server::forget_peak`], in bytes.
-    pub(crate) fn resident_bytes(&self) -> (u64, u64) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let value = |name: &str| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .unwrap();
-            let number = line.trim().trim_end_matches(" kB");
-            number.parse::<u64>().unwrap() << 10
-        };
-        (value("VmRSS:"), value("VmHWM:"))
-    }
-
-    /// Makes the memory of now the peak; see proc(5), `clear_refs`.
-    pub(crate) fn forget_peak(&self) {
-        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
-    }
-
-    /// The CPU time that its threads used so far.
-    pub(crate) fn cpu_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
-        let nanos = tasks.flatten().map(|task| {
-            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            text.split(' ')
-                .next()
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap_or(0)
-        });
-        Duration::from_nanos(nanos.sum())
-    }
-
-    /// How many files and sockets it has open.
-    pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.id()))
-            .unwrap()
-            .count()
     }
 
     /// Everything that a request can hold and must give back, by name.
@@ -157,15 +117,8 @@ impl Server {
                 Some((name.to_owned(), value.parse::<f64>().ok()? as i64))
             })
             .collect();
-        held.insert("descriptors".into(), self.descriptors() as i64);
+        held.insert("descriptors".into(), usage::descriptors(self.id()) as i64);
         held
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
