@@ -14,6 +14,7 @@ mod models;
 mod pool;
 mod record;
 mod refusal;
+mod replica;
 mod request_id;
 mod routes;
 mod server;

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_engine::Capabilities;
 use forebay_engine::remote::{RemoteEngine, WorkerCard, WorkerRole, engine_endpoint};
-use forebay_engine::{Capabilities, Engine as _};
 use forebay_observability::ErrorChain;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
@@ -21,6 +21,7 @@ use super::version::{Start, State, Version, VersionKey};
 use super::{ModelRegistry, SamplingDefaults, ServedModel};
 use crate::config::{FrontendConfig, check_router};
 use crate::pool::{KvFeeds, WorkerPool};
+use crate::replica::{Owner, Replicas, SharedBooks};
 use crate::{Error, Process};
 
 /// Versions that are followed; workers of others are left out.
@@ -38,6 +39,9 @@ impl ModelRegistry {
     /// digests make a version of their model. What cannot be used is logged once, and told in the
     /// process's health.
     ///
+    /// With [`FrontendConfig::share_bookings`], frontends that follow one deployment find each other
+    /// there, and each chooses workers by what all of them have sent.
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidSetting`], [`Error::Router`] or [`Error::Namespace`].
@@ -53,8 +57,18 @@ impl ModelRegistry {
         process: &Process,
     ) -> Result<TaskHandle, Error> {
         check_router(&config.router)?;
+        let owner = Arc::new(match config.share_bookings {
+            true => Owner::telling(),
+            false => Owner::alone(),
+        });
+        let others = SharedBooks::default();
+        if config.share_bookings {
+            Replicas::start(planes, namespace, owner.clone(), others.clone(), process)?;
+        }
         let follower = Follower {
             registry: self.clone(),
+            owner,
+            others,
             router: config.router.clone(),
             linger: config.limits()?.model_linger,
             endpoint: engine_endpoint(namespace)?,
@@ -74,6 +88,10 @@ impl ModelRegistry {
 
 struct Follower {
     registry: ModelRegistry,
+    /// Whose the bookings of all pools are.
+    owner: Arc<Owner>,
+    /// What other frontends have booked.
+    others: SharedBooks,
     router: RouterConfig,
     linger: Duration,
     endpoint: EndpointId,
@@ -115,6 +133,7 @@ impl Follower {
             MemberEvent::Up(instance) | MemberEvent::Changed(instance) => self.up(instance),
             MemberEvent::Down(worker, _) => self.down(worker),
         }
+        self.tell();
     }
 
     /// A worker takes requests, or says something else about itself.
@@ -154,7 +173,6 @@ impl Follower {
             State::Starting(_) => self.ask(&key),
             State::Unusable(_) => {}
         }
-        self.tell();
     }
 
     /// A worker takes no requests any more; what runs there goes on.
@@ -163,6 +181,7 @@ impl Follower {
             return;
         };
         self.feeds.remove(worker);
+        self.others.left(worker);
         let version = self.version(&key);
         version.workers.remove(&worker);
         if let State::Serving(model) = &version.state {
@@ -256,7 +275,7 @@ impl Follower {
     /// A version has all that it needs.
     fn serve(&mut self, key: &VersionKey, text: Text) {
         let card = self.version(key).card.clone();
-        let served = served(&card, &text, &self.router);
+        let served = served(&card, &text, &self.router, self.owner.clone());
         self.texts.keep(&card, &text);
         match served {
             Ok(model) => {
@@ -297,6 +316,7 @@ impl Follower {
         match pool.add(worker, engine.clone()) {
             Ok(()) => {
                 info!(worker = worker.0, version = %key, "worker joined");
+                self.others.joined(worker, &pool);
                 self.feeds.add(worker, pool, &engine);
             }
             Err(error) => warn!(worker = worker.0, version = %key, %error, "worker not used"),
@@ -372,8 +392,13 @@ fn useless(card: &WorkerCard) -> Option<&'static str> {
 }
 
 /// The model of a card, without workers.
-fn served(card: &WorkerCard, text: &Text, router: &RouterConfig) -> Result<ServedModel, Error> {
-    let pool = WorkerPool::new(card.engine.clone(), router)?;
+fn served(
+    card: &WorkerCard,
+    text: &Text,
+    router: &RouterConfig,
+    owner: Arc<Owner>,
+) -> Result<ServedModel, Error> {
+    let pool = WorkerPool::owned(card.engine.clone(), router, owner)?;
     let model = ServedModel::pooled(&card.model, text.tokenizer.clone(), pool)
         .with_version(card.digest().to_string())
         .with_sampling_defaults(SamplingDefaults {

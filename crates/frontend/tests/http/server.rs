@@ -9,7 +9,11 @@ use forebay_frontend::{
     Frontend, FrontendConfig, ModelRegistry, Process, SamplingDefaults, ServedModel, WorkerPool,
 };
 use forebay_observability::Registry;
-use forebay_runtime::{Health, TaskKind, Tasks};
+use forebay_runtime::{Health, Planes, Shutdown, ShutdownCause, ShutdownConfig, TaskKind, Tasks};
+use futures::stream;
+
+/// The deployment that a server follows.
+pub(crate) const NAMESPACE: &str = "test";
 
 /// Waits for what other tasks bring about.
 pub(crate) async fn until(condition: impl Fn() -> bool) {
@@ -21,6 +25,7 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
+    models: ModelRegistry,
 }
 
 impl Server {
@@ -52,6 +57,15 @@ impl Server {
         Self::of([model], config).await
     }
 
+    /// Serves what the workers of a deployment serve.
+    pub(crate) async fn following(planes: &Planes, config: FrontendConfig) -> Self {
+        let server = Self::of([], config.clone()).await;
+        let models = &server.models;
+        let following = models.follow(planes, NAMESPACE, &config, &server.process);
+        following.unwrap();
+        server
+    }
+
     async fn of(models: impl IntoIterator<Item = ServedModel>, config: FrontendConfig) -> Self {
         let models = ModelRegistry::new(models).unwrap();
         let metrics = Registry::new();
@@ -61,7 +75,7 @@ impl Server {
             metrics,
         };
         let config = FrontendConfig { port: 0, ..config };
-        let frontend = Frontend::bind(&config, models, process.clone())
+        let frontend = Frontend::bind(&config, models.clone(), process.clone())
             .await
             .unwrap();
         let address = frontend.local_addr();
@@ -70,7 +84,23 @@ impl Server {
             .spawn_cooperative(TaskKind::Critical, "frontend", |cancel| {
                 frontend.run(cancel)
             });
-        Self { address, process }
+        Self {
+            address,
+            process,
+            models,
+        }
+    }
+
+    /// Shuts it down without letting anything end by itself.
+    pub(crate) async fn end(self) {
+        let config = ShutdownConfig {
+            grace_seconds: 0.0,
+            ..ShutdownConfig::default()
+        };
+        let (tasks, health) = (&self.process.tasks, &self.process.health);
+        tasks.begin_shutdown(ShutdownCause::Requested("test"));
+        let shutdown = Shutdown::new(config);
+        shutdown.run_with(tasks, health, stream::pending()).await;
     }
 
     /// Whether the metrics have this line.

@@ -58,6 +58,16 @@ impl BookingLog {
         }
     }
 
+    /// How many bookings there are.
+    pub fn len(&self) -> usize {
+        self.bookings.len()
+    }
+
+    /// Whether nothing is booked.
+    pub fn is_empty(&self) -> bool {
+        self.bookings.is_empty()
+    }
+
     /// Whether there is something to tell.
     pub fn has_news(&self) -> bool {
         !self.pending.is_empty()
