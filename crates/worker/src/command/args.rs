@@ -178,7 +178,7 @@ mod tests {
     fn what_cannot_be_is_named() {
         for (set, says) in [
             ("planes.discovery=zookeeper", "planes.discovery"),
-            ("topologie.zone=a", "did you mean `topology`"),
+            ("status.prot=1", "did you mean `status.port`"),
             ("workers.count=0", "workers.count"),
         ] {
             let args = Line::parse_from(["worker", "--set", set]).args;

@@ -1,8 +1,7 @@
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use forebay_runtime::{PlanesConfig, RequestsChoice};
+use forebay_runtime::PlanesConfig;
 
 use crate::WorkerHandle;
 
@@ -15,6 +14,9 @@ pub(super) struct Banner<'a> {
     pub(super) engine: &'a str,
     pub(super) namespace: &'a str,
     pub(super) planes: &'a PlanesConfig,
+    /// Where the planes listen.
+    pub(super) listens: Option<SocketAddr>,
+    /// Where the status is told.
     pub(super) status: Option<SocketAddr>,
 }
 
@@ -26,6 +28,7 @@ impl fmt::Display for Banner<'_> {
             engine,
             namespace,
             planes,
+            listens,
             status,
         } = self;
         let card = workers[0].card();
@@ -42,27 +45,27 @@ impl fmt::Display for Banner<'_> {
         )?;
         writeln!(f, "workers    {engines} in {namespace}")?;
         writeln!(f, "discovery  {}", planes.discovery)?;
-        writeln!(f, "requests   {}", planes.requests)?;
+        match listens {
+            Some(listens) => writeln!(f, "requests   tcp://{listens}")?,
+            None => writeln!(f, "requests   {}", planes.requests)?,
+        }
         writeln!(f, "events     {}", planes.events)?;
+        if let Some(status) = status {
+            writeln!(f, "status     http://{status}")?;
+        }
         writeln!(f, "\nOpen surfaces:")?;
-        let listeners: BTreeSet<_> = match planes.requests {
-            RequestsChoice::Tcp => workers.iter().filter_map(listener).collect(),
-            _ => BTreeSet::new(),
-        };
-        if listeners.is_empty() && status.is_none() {
+        if listens.is_none() && status.is_none() {
             writeln!(f, "  none")?;
         }
-        let guard = match (planes.tls.is_on(), planes.tls.ca.is_some()) {
-            (false, _) => "without TLS",
-            (true, false) => "TLS",
-            (true, true) => "mutual TLS",
-        };
-        for listener in listeners {
-            let reach = reach(planes.listen.ip());
-            writeln!(
-                f,
-                "  {listener} ({reach}, {guard})\n    the deployment's requests and events"
-            )?;
+        if let Some(listens) = listens {
+            let guard = match (planes.tls.is_on(), planes.tls.ca.is_some()) {
+                (false, _) => "without TLS",
+                (true, false) => "TLS",
+                (true, true) => "mutual TLS",
+            };
+            let reach = reach(listens.ip());
+            writeln!(f, "  tcp://{listens} ({reach}, {guard})")?;
+            writeln!(f, "    the deployment's requests and events")?;
         }
         if let Some(status) = status {
             let reach = reach(status.ip());
@@ -75,14 +78,6 @@ impl fmt::Display for Banner<'_> {
         }
         writeln!(f, "\nCtrl-C drains and stops.")
     }
-}
-
-/// The `tcp://HOST:PORT` of a worker's address.
-fn listener(worker: &WorkerHandle) -> Option<String> {
-    let address = worker.address()?;
-    let rest = address.strip_prefix("tcp://")?;
-    let host = rest.split('/').next()?;
-    Some(format!("tcp://{host}"))
 }
 
 fn reach(ip: IpAddr) -> &'static str {

@@ -1,5 +1,6 @@
 use std::io;
 use std::iter;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use forebay_observability::{BuildInfo, Registry, Telemetry};
@@ -56,6 +57,7 @@ pub async fn run(
         engine: settings.workers.engine.as_str(),
         namespace: &settings.worker.namespace,
         planes: &settings.planes,
+        listens: started.listens,
         status: started.status,
     };
     print(&banner.to_string())?;
@@ -79,8 +81,10 @@ struct Process {
 struct Started {
     /// At least one.
     workers: Vec<Worker>,
+    /// Where the planes listen.
+    listens: Option<SocketAddr>,
     /// Where the status is told.
-    status: Option<std::net::SocketAddr>,
+    status: Option<SocketAddr>,
 }
 
 impl Process {
@@ -119,7 +123,11 @@ impl Process {
         };
         let handles = workers.iter().map(|worker| worker.handle().clone());
         known.get_or_init(|| handles.collect());
-        Ok(Started { workers, status })
+        Ok(Started {
+            workers,
+            listens: planes.requests.listens_at(),
+            status,
+        })
     }
 
     /// Tells how the process is, if that is wanted; gives where.
@@ -127,7 +135,7 @@ impl Process {
         &self,
         settings: &WorkerSettings,
         workers: &Arc<OnceLock<Vec<WorkerHandle>>>,
-    ) -> Result<Option<std::net::SocketAddr>, Error> {
+    ) -> Result<Option<SocketAddr>, Error> {
         let Some(address) = settings.status.address() else {
             return Ok(None);
         };

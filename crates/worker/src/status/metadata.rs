@@ -58,7 +58,7 @@ impl Metadata {
 impl WorkerMetadata {
     fn of(worker: &WorkerHandle) -> Self {
         Self {
-            worker: format!("{:x}", worker.id().0),
+            worker: format!("{:016x}", worker.id().0),
             registered: worker.is_registered(),
             address: worker.address(),
             card: Card::of(worker.card().clone()),

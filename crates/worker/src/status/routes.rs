@@ -89,7 +89,7 @@ async fn control(
     let workers = process
         .workers()
         .iter()
-        .map(|worker| (format!("{:x}", worker.id().0), worker));
+        .map(|worker| (format!("{:016x}", worker.id().0), worker));
     let meant = workers.filter(|(id, _)| whom.worker.as_ref().is_none_or(|whom| whom == id));
     let (ids, workers): (Vec<_>, Vec<_>) = meant.unzip();
     if workers.is_empty() {

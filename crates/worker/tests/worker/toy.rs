@@ -120,6 +120,11 @@ impl Toy {
         self.moving.send_replace(true);
     }
 
+    /// Whether it says what there is to say.
+    pub(crate) fn is_moving(&self) -> bool {
+        *self.moving.borrow()
+    }
+
     fn check(&self) -> Result<(), Error> {
         match *self.alive.borrow() {
             true => Ok(()),

@@ -1,0 +1,104 @@
+//! A discovery that is away when a worker starts.
+
+use std::sync::Arc;
+
+use forebay_engine::Engine as _;
+use forebay_engine::remote::RemoteEngine;
+use forebay_runtime::{Discovery, EndpointId, Instance, PlaneError, Planes, Registration, Watch};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::count;
+use crate::deployment::{Deployment, request};
+use crate::toy::in_time;
+
+/// Takes no registration while it is away, and counts those that it refused.
+struct Outage {
+    behind: Arc<dyn Discovery>,
+    is_away: watch::Sender<bool>,
+    refused: watch::Sender<usize>,
+}
+
+impl Discovery for Outage {
+    fn register(
+        &self,
+        instance: Instance,
+    ) -> BoxFuture<'_, Result<Box<dyn Registration>, PlaneError>> {
+        if !*self.is_away.borrow() {
+            return self.behind.register(instance);
+        }
+        self.refused.send_modify(|refused| *refused += 1);
+        async { Err(PlaneError::Unreachable("away".into())) }.boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        endpoint: &'a EndpointId,
+    ) -> BoxFuture<'a, Result<Vec<Instance>, PlaneError>> {
+        self.behind.list(endpoint)
+    }
+
+    fn watch<'a>(&'a self, endpoint: &'a EndpointId) -> BoxFuture<'a, Result<Watch, PlaneError>> {
+        self.behind.watch(endpoint)
+    }
+}
+
+#[tokio::test]
+async fn a_worker_serves_before_discovery_takes_it() {
+    let mut deployment = Deployment::new().await;
+    let outage = Arc::new(Outage {
+        behind: deployment.planes.discovery.clone(),
+        is_away: watch::Sender::new(true),
+        refused: watch::Sender::new(0),
+    });
+    deployment.planes = Planes {
+        discovery: outage.clone(),
+        ..deployment.planes
+    };
+    let worker = deployment.start().await.unwrap();
+    let handle = worker.handle().clone();
+    assert!(!handle.is_registered() && !deployment.health.is_ready());
+    let reason = deployment.health.report().conditions[0].reason.clone();
+    assert_eq!(reason, "discovery cannot be reached");
+
+    // Who knows it from elsewhere can use it.
+    let instance = Instance {
+        endpoint: crate::deployment::endpoint(),
+        worker: handle.id(),
+        address: handle.address().unwrap(),
+        card: handle.card().encode(),
+    };
+    let remote = RemoteEngine::new(instance, &deployment.planes, &deployment.tasks).unwrap();
+    assert_eq!(count(remote.generate(request(3)).await.unwrap()).await, 3);
+
+    let mut refused = outage.refused.subscribe();
+    in_time(refused.wait_for(|refused| *refused > 3))
+        .await
+        .unwrap();
+    outage.is_away.send_replace(false);
+    let found = deployment.found().await;
+    assert_eq!(count(found.generate(request(3)).await.unwrap()).await, 3);
+    in_time(deployment.health.ready()).await;
+    assert!(handle.is_registered());
+
+    drop(worker);
+    deployment.removed().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_during_an_outage_does_not_come_back() {
+    let mut deployment = Deployment::new().await;
+    let outage = Arc::new(Outage {
+        behind: deployment.planes.discovery.clone(),
+        is_away: watch::Sender::new(true),
+        refused: watch::Sender::new(0),
+    });
+    deployment.planes.discovery = outage.clone();
+    let worker = deployment.start().await.unwrap();
+    let served = in_time(worker.leave()).await.unwrap();
+    outage.is_away.send_replace(false);
+    in_time(served.drain()).await;
+    let listed = outage.behind.list(&crate::deployment::endpoint()).await;
+    assert_eq!(listed.unwrap(), []);
+}

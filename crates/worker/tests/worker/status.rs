@@ -1,0 +1,146 @@
+//! What a worker's process tells over HTTP.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use forebay_engine::Engine as _;
+use forebay_observability::Registry;
+use forebay_runtime::{TaskKind, Tasks};
+use forebay_testkit::http::{self, Response};
+use forebay_worker::WorkerHandle;
+use forebay_worker::status::{StatusProcess, StatusServer};
+use serde_json::{Value, json};
+
+use crate::deployment::{Deployment, request};
+use crate::toy::in_time;
+
+struct Status {
+    address: SocketAddr,
+    workers: Arc<OnceLock<Vec<WorkerHandle>>>,
+    tasks: Tasks,
+}
+
+impl Status {
+    async fn of(deployment: &Deployment) -> Self {
+        let workers = Arc::default();
+        let process = StatusProcess {
+            health: deployment.health.clone(),
+            metrics: Registry::new(),
+            workers: Arc::clone(&workers),
+        };
+        let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+        let server = StatusServer::bind(anywhere, process).await.unwrap();
+        let (address, tasks) = (server.local_addr(), deployment.tasks.clone());
+        tasks.spawn(TaskKind::Critical, "status", server.run());
+        Self {
+            address,
+            workers,
+            tasks,
+        }
+    }
+
+    /// Off the one thread of the test, which serves.
+    async fn ask(
+        &self,
+        ask: impl FnOnce(SocketAddr) -> std::io::Result<Response> + Send + 'static,
+    ) -> (u16, String) {
+        let address = self.address;
+        let asked = self.tasks.run_blocking("ask", move || ask(address));
+        let response = in_time(asked).await.unwrap().unwrap();
+        (response.status, response.body)
+    }
+
+    async fn get(&self, path: &'static str) -> (u16, Value) {
+        let (status, body) = self.ask(move |address| http::get(address, path)).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    async fn post(&self, path: &'static str) -> (u16, Value) {
+        let (status, body) = self.ask(move |address| http::post(address, path, "")).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_process_tells_how_it_is() {
+    let mut deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    let worker = deployment.start().await.unwrap();
+    deployment.put().await;
+    for path in ["/health", "/live", "/ready"] {
+        let (code, report) = status.get(path).await;
+        assert_eq!((code, &report["ready"]), (200, &json!(true)), "{path}");
+    }
+    deployment.toy.die();
+    // It is noticed when someone asks the engine.
+    deployment.removed().await;
+    assert_eq!(status.get("/ready").await.0, 503);
+    let (code, report) = status.get("/live").await;
+    assert_eq!(code, 200);
+    let reason = &report["conditions"][0]["reason"];
+    assert_eq!(reason, "the engine does not answer");
+    let (code, metrics) = status.ask(|address| http::get(address, "/metrics")).await;
+    assert_eq!(code, 200);
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    assert_eq!(
+        status.ask(|address| http::get(address, "/nothing")).await.0,
+        404
+    );
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_process_tells_who_it_is() {
+    let mut deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    assert_eq!(status.get("/metadata").await.1, json!({"workers": []}));
+    let worker = deployment.start().await.unwrap();
+    let instance = deployment.put().await;
+    status.workers.set(vec![worker.handle().clone()]).unwrap();
+    let (code, metadata) = status.get("/metadata").await;
+    assert_eq!(code, 200);
+    let told = &metadata["workers"][0];
+    assert_eq!(told["worker"], "0000000000000005");
+    assert_eq!(told["registered"], true);
+    assert_eq!(told["address"], json!(instance.address));
+    assert_eq!(told["card"]["model"], "model");
+    assert_eq!(
+        told["card"]["capabilities"],
+        json!(["generate", "kv_events"])
+    );
+    let digest = worker.handle().card().digest().to_string();
+    assert_eq!(told["card"]["digest"], json!(digest));
+}
+
+#[tokio::test]
+async fn an_operator_pauses_and_resumes_the_engine() {
+    let mut deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    assert_eq!(status.post("/engine/pause").await.0, 404, "nobody is there");
+    let worker = deployment.start().await.unwrap();
+    status.workers.set(vec![worker.handle().clone()]).unwrap();
+    let remote = deployment.found().await;
+
+    let (code, told) = status.post("/engine/pause").await;
+    assert_eq!(
+        (code, told),
+        (200, json!({"workers": ["0000000000000005"]}))
+    );
+    assert!(!deployment.toy.is_moving());
+    let (code, _) = status.post("/engine/resume?worker=0000000000000005").await;
+    assert_eq!(code, 200);
+    let running = remote.generate(request(3)).await.unwrap();
+    assert_eq!(crate::count(running).await, 3);
+
+    let (code, error) = status.post("/engine/pause?worker=6").await;
+    assert_eq!(
+        (code, &error["error"]["code"]),
+        (404, &json!("unknown_worker"))
+    );
+    let (code, error) = status.post("/engine/stop").await;
+    assert_eq!(
+        (code, &error["error"]["code"]),
+        (404, &json!("unknown_control"))
+    );
+    assert!(deployment.toy.is_moving());
+}
