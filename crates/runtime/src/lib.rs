@@ -28,13 +28,15 @@ pub use discovery::{
     Discovery, DownCause, FileConfig, FileDiscovery, Instance, InstanceEvent, MemberEvent,
     MemoryDiscovery, Registration, Watch, members,
 };
+#[cfg(feature = "etcd")]
+pub use discovery::{EtcdDiscovery, EtcdDiscoveryConfig};
 pub use event_plane::{Event, EventPlane, EventStream, InProcessEvents, Lagged, Publisher, Stamp};
 pub use health::{
     Condition, ConditionReport, Degradation, DegradationReport, Health, HealthReport,
 };
 pub use names::{EndpointId, InvalidName, Topic};
 #[cfg(feature = "nats")]
-pub use nats::{NatsConfig, NatsConnection, NatsEvents, NatsTls};
+pub use nats::{NatsConfig, NatsConnection, NatsEvents, NatsPlane, NatsPlaneConfig};
 pub use outcome::{Outcome, TaskEnd};
 pub use planes::{
     ConnectError, DiscoveryChoice, EtcdConfig, EventsChoice, InvalidChoice, NatsAuthConfig,

@@ -9,12 +9,17 @@
 //! | subject | what goes there |
 //! |---|---|
 //! | `forebay.ev.<topic>` | events of a topic |
+//! | `forebay.rq.<namespace>.<component>.<endpoint>.<worker>` | clients that look for the process of an instance; a queue group |
+//! | `forebay.rp.<process>.<c or s>.<session>` | packets to the client's or the server's end of a session |
+//! | `forebay.nobody` | nothing: the server's answer that nobody is there is a sign of its life |
 
 mod config;
 mod connection;
 mod events;
 mod metrics;
+mod requests;
 
-pub use config::{NatsConfig, NatsTls};
+pub use config::NatsConfig;
 pub use connection::NatsConnection;
 pub use events::NatsEvents;
+pub use requests::{NatsPlane, NatsPlaneConfig};

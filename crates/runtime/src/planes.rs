@@ -3,6 +3,8 @@
 mod choice;
 mod config;
 mod connect;
+#[cfg(feature = "nats")]
+mod nats;
 mod own_directory;
 mod secret;
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::config::NatsConfig;
 use super::metrics::Metrics;
+use crate::health::{Degradation, Health};
 use crate::planes::PlaneError;
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
 
@@ -30,6 +31,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const PROBE: Duration = Duration::from_millis(600);
 /// How long to wait for what has been sent to arrive at the server.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long after the server's return others may still be on their way to it.
+const STEADY: Duration = Duration::from_secs(2);
 /// A subject on which nobody listens.
 const NOBODY: &str = "forebay.nobody";
 /// Messages that one subscription of the client holds until they are taken; what comes then is
@@ -47,13 +50,15 @@ const SUBSCRIPTION_MESSAGES: usize = 8_192;
 pub struct NatsConnection {
     client: Client,
     connected: watch::Receiver<bool>,
+    state: Arc<State>,
     metrics: Metrics,
     _probe: Arc<CancelOnDrop>,
 }
 
 impl NatsConnection {
-    /// Connects, and waits [`NatsConfig::connect_seconds`] for a server that is not there yet. A
-    /// task of `tasks` looks after the connection while there is a handle on it.
+    /// Connects, and waits [`NatsConfig::connect_timeout`] for a server that is not there yet. A
+    /// task of `tasks` looks after the connection while there is a handle on it. Later absences of
+    /// the server are told in `health` as `nats`.
     ///
     /// # Errors
     ///
@@ -63,6 +68,7 @@ impl NatsConnection {
         config: &NatsConfig,
         tasks: &Tasks,
         registry: &Registry,
+        health: &Health,
     ) -> Result<Self, PlaneError> {
         let metrics = Metrics::new(registry);
         let servers: Vec<ServerAddr> = config
@@ -75,9 +81,10 @@ impl NatsConnection {
         let state = Arc::new(State {
             connected: sender,
             standing: Mutex::new(Standing::default()),
+            degradation: health.degradation("nats"),
             metrics: metrics.clone(),
         });
-        let until = Instant::now() + config.connect_time();
+        let until = Instant::now() + config.connect_timeout;
         let mut attempts = 0;
         let client = loop {
             let attempt = options(config, &state).connect(&servers[..]);
@@ -104,11 +111,12 @@ impl NatsConnection {
         let probe = tasks.spawn(
             TaskKind::Critical,
             "nats_probe",
-            probe(client.clone(), state),
+            probe(client.clone(), state.clone()),
         );
         Ok(Self {
             client,
             connected,
+            state,
             metrics,
             _probe: Arc::new(CancelOnDrop(probe)),
         })
@@ -117,6 +125,13 @@ impl NatsConnection {
     /// Whether the server is there, now and at each change.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// Whether the server has been there for long enough that others who lost it with us are back.
+    pub(super) fn is_steady(&self) -> bool {
+        let standing = self.state.standing.lock();
+        let is_steady = |back: Instant| back.elapsed() >= STEADY;
+        standing.is_there() && standing.back_since.is_none_or(is_steady)
     }
 
     /// Waits until the server has what was sent before, for a moment at most; not at all while it
@@ -141,16 +156,27 @@ impl NatsConnection {
 struct State {
     connected: watch::Sender<bool>,
     standing: Mutex<Standing>,
+    degradation: Degradation,
     metrics: Metrics,
 }
 
 #[derive(Default)]
 struct Standing {
     connects: u64,
+    /// It has been away since it was first there.
+    was_away: bool,
     /// The client has a connection.
     is_connected: bool,
     /// The server did not answer on it.
     is_silent: bool,
+    /// When the last absence ended.
+    back_since: Option<Instant>,
+}
+
+impl Standing {
+    fn is_there(&self) -> bool {
+        self.is_connected && !self.is_silent
+    }
 }
 
 impl State {
@@ -175,18 +201,21 @@ impl State {
     fn change(&self, change: impl FnOnce(&mut Standing)) {
         let mut standing = self.standing.lock();
         change(&mut standing);
-        let connected = standing.is_connected && !standing.is_silent;
-        let changed = self.connected.send_if_modified(|now| {
-            let changed = *now != connected;
-            *now = connected;
-            changed
-        });
-        self.metrics.connected.set(i64::from(connected));
-        match connected {
-            true if changed && standing.connects > 1 => tracing::info!("nats is back"),
-            false if changed => tracing::warn!("nats is away"),
-            _ => (),
+        let connected = standing.is_there();
+        if connected == *self.connected.borrow() {
+            return;
         }
+        self.metrics.connected.set(i64::from(connected));
+        if !connected {
+            standing.was_away = true;
+            self.degradation.set("the nats server is away");
+            tracing::warn!("nats is away");
+        } else if standing.was_away {
+            standing.back_since = Some(Instant::now());
+            self.degradation.clear();
+            tracing::info!("nats is back");
+        }
+        self.connected.send_replace(connected);
     }
 }
 
@@ -225,17 +254,14 @@ fn options(config: &NatsConfig, state: &Arc<State>) -> ConnectOptions {
         .connection_timeout(ATTEMPT)
         .ping_interval(PING)
         .subscription_capacity(SUBSCRIPTION_MESSAGES)
-        .require_tls(config.tls.required)
+        .require_tls(config.tls.is_on())
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
             state.note(&event);
             std::future::ready(())
         });
     if let (Some(user), Some(password)) = (&config.user, &config.password) {
-        options = options.user_and_password(user.clone(), password.clone());
-    }
-    if let Some(token) = &config.token {
-        options = options.token(token.clone());
+        options = options.user_and_password(user.clone(), password.reveal().to_owned());
     }
     if let Some(ca) = &config.tls.ca {
         options = options.add_root_certificates(ca.clone());

@@ -1,3 +1,4 @@
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -5,6 +6,8 @@ use forebay_observability::Registry;
 
 use super::choice::{DiscoveryChoice, EventsChoice, RequestsChoice};
 use super::config::PlanesConfig;
+#[cfg(feature = "nats")]
+use super::nats::NatsPlanes;
 use super::own_directory::own_directory;
 use super::{PlaneError, Planes};
 use crate::config::ConfigError;
@@ -12,6 +15,8 @@ use crate::discovery::{Discovery, FileConfig, FileDiscovery, MemoryDiscovery};
 use crate::event_plane::{EventPlane, InProcessEvents};
 use crate::health::Health;
 use crate::request_plane::{InProcessPlane, RequestPlane};
+#[cfg(feature = "tcp")]
+use crate::request_plane::{TcpConfig, TcpPlane};
 use crate::tasks::Tasks;
 
 /// Why a process has no planes.
@@ -61,26 +66,49 @@ impl PlanesConfig {
             DiscoveryChoice::Memory => Arc::new(MemoryDiscovery::new()),
             DiscoveryChoice::File(directory) => {
                 let opened = self.open_directory(directory.as_deref(), tasks, registry, health);
-                let at = |source| ConnectError::Plane {
-                    plane: self.discovery.to_string(),
-                    source,
-                };
-                Arc::new(opened.map_err(at)?)
+                Arc::new(opened.map_err(at(&self.discovery))?)
             }
             DiscoveryChoice::Etcd(_) => {
                 return Err(not_built("etcd://", "etcd", ", which needs protoc"));
             }
         };
+        #[cfg(feature = "nats")]
+        let mut nats = NatsPlanes::new(self, tasks, registry, health);
+        #[cfg(feature = "tcp")]
+        let mut tcp = None;
         let requests: Arc<dyn RequestPlane> = match &self.requests {
             RequestsChoice::Memory => Arc::new(InProcessPlane::new()),
+            #[cfg(feature = "tcp")]
+            RequestsChoice::Tcp => {
+                let plane = self.bind_tcp(tasks, registry).await;
+                let plane = plane.map_err(at(&self.requests))?;
+                tcp = Some(plane.clone());
+                Arc::new(plane)
+            }
+            #[cfg(not(feature = "tcp"))]
             RequestsChoice::Tcp => return Err(not_built("tcp", "tcp", "")),
+            #[cfg(feature = "nats")]
+            RequestsChoice::Nats | RequestsChoice::NatsServers(_) => {
+                let plane = nats.requests(self.nats_servers()).await;
+                plane.map_err(at(&self.requests))?
+            }
+            #[cfg(not(feature = "nats"))]
             RequestsChoice::Nats | RequestsChoice::NatsServers(_) => {
                 return Err(not_built("nats", "nats", ""));
             }
         };
         let events: Arc<dyn EventPlane> = match &self.events {
             EventsChoice::Memory => Arc::new(InProcessEvents::new()),
+            #[cfg(feature = "tcp")]
+            EventsChoice::Tcp => Arc::new(tcp.expect("the settings were checked: requests go by tcp")),
+            #[cfg(not(feature = "tcp"))]
             EventsChoice::Tcp => return Err(not_built("tcp", "tcp", "")),
+            #[cfg(feature = "nats")]
+            EventsChoice::Nats(servers) => {
+                let plane = nats.events(servers).await;
+                plane.map_err(at(&self.events))?
+            }
+            #[cfg(not(feature = "nats"))]
             EventsChoice::Nats(_) => return Err(not_built("nats://", "nats", "")),
         };
         Ok(Planes {
@@ -92,6 +120,28 @@ impl PlanesConfig {
 }
 
 impl PlanesConfig {
+    #[cfg(feature = "tcp")]
+    async fn bind_tcp(&self, tasks: &Tasks, registry: &Registry) -> Result<TcpPlane, PlaneError> {
+        let config = TcpConfig {
+            listen: self.listen,
+            advertise: self.advertise.clone(),
+            tls: self.tls.clone(),
+            ..TcpConfig::default()
+        };
+        let bound = TcpPlane::bind(config, tasks, registry).await;
+        bound.map_err(|error| PlaneError::Unreachable(error.into()))
+    }
+
+    /// The servers that requests go by.
+    #[cfg(feature = "nats")]
+    fn nats_servers(&self) -> &[String] {
+        match (&self.requests, &self.events) {
+            (RequestsChoice::NatsServers(servers), _) => servers,
+            (_, EventsChoice::Nats(servers)) => servers,
+            _ => &[],
+        }
+    }
+
     fn open_directory(
         &self,
         directory: Option<&Path>,
@@ -109,6 +159,12 @@ impl PlanesConfig {
         };
         FileDiscovery::open(config, tasks, registry, health)
     }
+}
+
+/// The error of a plane that settings write as `plane`.
+fn at(plane: &impl Display) -> impl FnOnce(PlaneError) -> ConnectError {
+    let plane = plane.to_string();
+    |source| ConnectError::Plane { plane, source }
 }
 
 fn not_built(plane: &'static str, feature: &'static str, also: &'static str) -> ConnectError {

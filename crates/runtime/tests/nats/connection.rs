@@ -1,6 +1,7 @@
 use std::error::Error;
+use std::time::Duration;
 
-use forebay_runtime::{NatsConfig, PlaneError};
+use forebay_runtime::{NatsConfig, PlaneError, Secret};
 use forebay_testkit::NatsServer;
 use futures::FutureExt as _;
 
@@ -24,7 +25,7 @@ async fn a_server_that_is_not_there_is_named() {
     let mut server = NatsServer::start();
     server.kill();
     let config = NatsConfig {
-        connect_seconds: 0.0,
+        connect_timeout: Duration::ZERO,
         ..config(&server)
     };
     let error = failure(&config).await;
@@ -49,7 +50,7 @@ async fn who_has_no_password_is_refused_at_once() {
     let server = NatsServer::with_options(&["--user", "someone", "--pass", "secret"]);
     let wrong = NatsConfig {
         user: Some("someone".into()),
-        password: Some("guess".into()),
+        password: Some(Secret::new("guess")),
         ..config(&server)
     };
     for config in [config(&server), wrong.clone()] {
@@ -58,21 +59,10 @@ async fn who_has_no_password_is_refused_at_once() {
         assert!(!error.contains("guess"), "{error}");
     }
     let right = NatsConfig {
-        password: Some("secret".into()),
+        password: Some(Secret::new("secret")),
         ..wrong
     };
     connect(&right).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_token_is_as_good() {
-    let server = NatsServer::with_options(&["--auth", "token"]);
-    failure(&config(&server)).await;
-    let config = NatsConfig {
-        token: Some("token".into()),
-        ..config(&server)
-    };
-    connect(&config).await.unwrap();
 }
 
 #[tokio::test]
@@ -83,9 +73,12 @@ async fn it_is_known_whether_the_server_is_there() {
     server.kill();
     process.connected(false).await;
     assert_eq!(process.metric("forebay_nats_connected"), 0.0);
+    assert_eq!(process.health.report().degraded[0].name, "nats");
+    assert!(process.health.is_ready(), "the process can go on");
     server.restart();
     process.connected(true).await;
     assert_eq!(process.metric("forebay_nats_reconnects_total"), 1.0);
+    assert_eq!(process.health.report().degraded, []);
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@
 
 mod connection;
 mod events;
+mod requests;
 
 use std::time::Duration;
 
 use forebay_observability::Registry;
-use forebay_runtime::{NatsConfig, NatsConnection, PlaneError, Tasks};
+use forebay_runtime::{Health, NatsConfig, NatsConnection, PlaneError, Tasks};
 use forebay_testkit::NatsServer;
 use tokio::time::timeout;
 
@@ -25,18 +26,20 @@ struct Process {
     connection: NatsConnection,
     tasks: Tasks,
     registry: Registry,
+    health: Health,
 }
 
 impl Process {
     async fn start(server: &NatsServer) -> Self {
         let registry = Registry::new();
-        let tasks = Tasks::new(&registry);
+        let (tasks, health) = (Tasks::new(&registry), Health::new());
         let config = config(server);
-        let connection = in_time(NatsConnection::connect(&config, &tasks, &registry)).await;
+        let connection = NatsConnection::connect(&config, &tasks, &registry, &health);
         Self {
-            connection: connection.unwrap(),
+            connection: in_time(connection).await.unwrap(),
             tasks,
             registry,
+            health,
         }
     }
 
@@ -63,12 +66,9 @@ impl Process {
 
 async fn connect(config: &NatsConfig) -> Result<NatsConnection, PlaneError> {
     let registry = Registry::new();
-    in_time(NatsConnection::connect(
-        config,
-        &Tasks::new(&registry),
-        &registry,
-    ))
-    .await
+    let tasks = Tasks::new(&registry);
+    let connection = NatsConnection::connect(config, &tasks, &registry, &Health::new());
+    in_time(connection).await
 }
 
 fn config(server: &NatsServer) -> NatsConfig {

@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use forebay_mux::session;
+
+/// Bounds and times of a [`NatsPlane`](super::NatsPlane).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsPlaneConfig {
+    /// Client processes that may have a session here; others are refused with
+    /// `too_many_connections`. Default 4,096.
+    pub max_sessions: usize,
+    /// Streams of one session; beyond, a stream is refused with `too_many_streams`. Default 16,384.
+    pub max_streams: u32,
+    /// The largest frame, in bytes. Default 64 MiB.
+    pub max_frame_bytes: usize,
+    /// What a stream may have on its way that nobody took, in bytes, each way. Default 64 KiB.
+    pub window_bytes: u32,
+    /// What a session may have on its way that the peer has not acknowledged, in bytes. All
+    /// sessions of a process together should stay below what the server keeps for a connection
+    /// (`max_pending`, 64 MiB unless set), or it may cut that. Default 1 MiB.
+    pub max_unacknowledged_bytes: usize,
+    /// How long a first answer of a process may take while the server is there. Default 1 s.
+    pub connect_timeout: Duration,
+    /// A session that is otherwise silent says so often that it is there. Default 250 ms.
+    pub heartbeat: Duration,
+    /// A peer that says nothing for so long is lost, unless the server is away. Default 1.2 s.
+    pub silence: Duration,
+    /// How long streams outlive an absence of the server, and requests wait for its end: longer
+    /// than over TCP, for a server takes its time to start anew. Default 10 s.
+    pub grace: Duration,
+    /// A session without streams and watches ends after so long. Default 60 s.
+    pub idle: Duration,
+}
+
+impl Default for NatsPlaneConfig {
+    fn default() -> Self {
+        let session = session::Config::default();
+        Self {
+            max_sessions: 4096,
+            max_streams: session.max_streams,
+            max_frame_bytes: session.max_message_bytes,
+            window_bytes: session.window_bytes,
+            max_unacknowledged_bytes: 1 << 20,
+            connect_timeout: Duration::from_secs(1),
+            heartbeat: session.heartbeat,
+            silence: session.silence,
+            grace: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl NatsPlaneConfig {
+    pub(super) fn session(&self) -> session::Config {
+        session::Config {
+            mode: session::Mode::Packets,
+            window_bytes: self.window_bytes,
+            max_message_bytes: self.max_frame_bytes,
+            max_streams: self.max_streams,
+            max_unacknowledged_bytes: self.max_unacknowledged_bytes,
+            heartbeat: self.heartbeat,
+            silence: self.silence,
+            grace: self.grace,
+            ..session::Config::default()
+        }
+    }
+}
