@@ -1,6 +1,8 @@
 //! Who is there.
 
 mod board;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod file;
 mod members;
 mod memory;
@@ -12,6 +14,8 @@ use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdDiscovery, EtcdDiscoveryConfig};
 pub use file::{FileConfig, FileDiscovery};
 pub use members::{DownCause, MemberEvent, members};
 pub use memory::MemoryDiscovery;

@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
+mod etcd;
+#[cfg(target_os = "linux")]
 mod fault_proxy;
 pub mod http;
 pub mod instructions;
@@ -18,6 +20,8 @@ pub mod usage;
 
 #[cfg(target_os = "linux")]
 pub use child::Child;
+#[cfg(target_os = "linux")]
+pub use etcd::{Etcd, EtcdBackup};
 #[cfg(target_os = "linux")]
 pub use fault_proxy::{Direction, FaultProxy};
 #[cfg(target_os = "linux")]

@@ -34,6 +34,11 @@ impl Lease {
         }
     }
 
+    /// Its time to live; zero once the other side has said that it is over.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     /// When it is due to be renewed.
     pub fn renew_at(&self) -> Duration {
         self.since + self.ttl / 3

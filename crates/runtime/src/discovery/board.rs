@@ -98,14 +98,6 @@ impl Board {
         stream::iter([present]).chain(changes).boxed()
     }
 
-    /// Whether anyone watches.
-    #[cfg(feature = "etcd")]
-    pub(super) fn is_watched(&self, endpoint: &EndpointId) -> bool {
-        let endpoints = self.endpoints.lock();
-        let known = endpoints.get(endpoint);
-        known.is_some_and(|known| known.changes.receiver_count() > 0)
-    }
-
     /// Forgets an endpoint unless someone watches it; whether it did.
     pub(super) fn forget(&self, endpoint: &EndpointId) -> bool {
         let mut endpoints = self.endpoints.lock();

@@ -1,0 +1,204 @@
+use std::path::Path;
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue,
+    PutOptions, ResponseHeader, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+};
+use tokio::fs;
+use tokio::time::timeout;
+
+use crate::planes::{EtcdConfig, TlsConfig};
+
+/// How long one operation may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest answer that is read. All the records of a deployment come in one.
+const LARGEST_ANSWER_BYTES: usize = 256 << 20;
+/// A connection that says nothing for this long is asked whether it is there; etcd takes more
+/// frequent questions for an attack.
+const PING: Duration = Duration::from_secs(5);
+
+/// Why etcd did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EtcdError {
+    /// No answer in time.
+    #[error("etcd does not answer")]
+    Silent,
+    /// The lease has ended.
+    #[error("the lease has ended")]
+    LeaseEnded,
+    /// The watch has ended, for the server's reason.
+    #[error("etcd ended a watch: {0}")]
+    WatchEnded(String),
+    /// A certificate or key cannot be read.
+    #[error("cannot read {path}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// Whatever the client says.
+    #[error(transparent)]
+    Client(#[from] etcd_client::Error),
+}
+
+/// What is asked of etcd, each with a bound on its time.
+#[derive(Clone)]
+pub(super) struct Access {
+    client: Client,
+    has_user: bool,
+}
+
+impl Access {
+    /// Prepares a connection to the members of a cluster, each `HOST:PORT`; with a user, also makes
+    /// it.
+    pub(super) async fn open(members: &[String], config: &EtcdConfig) -> Result<Self, EtcdError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(PATIENCE)
+            .with_keep_alive(PING, PATIENCE)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let (Some(user), Some(password)) = (&config.user, &config.password) {
+            options = options.with_user(user, password.reveal());
+        }
+        if config.tls.is_on() {
+            options = options.with_tls(tls(&config.tls).await?);
+        }
+        let client = in_time(Client::connect(members, Some(options))).await?;
+        Ok(Self {
+            client,
+            has_user: config.user.is_some(),
+        })
+    }
+
+    /// All keys that begin with `prefix`, as of one moment.
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+    ) -> Result<(Vec<KeyValue>, ResponseHeader), EtcdError> {
+        let mut kv = self
+            .client
+            .kv_client()
+            .max_decoding_message_size(LARGEST_ANSWER_BYTES);
+        let options = GetOptions::new().with_prefix();
+        let mut answer = in_time(kv.get(prefix, Some(options))).await?;
+        let header = answer.take_header().ok_or(EtcdError::Silent)?;
+        Ok((answer.take_kvs(), header))
+    }
+
+    /// Whether etcd answers under this prefix.
+    pub(super) async fn probe(&self, prefix: &str) -> Result<(), EtcdError> {
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let mut kv = self.client.kv_client();
+        in_time(kv.get(prefix, Some(options))).await.map(drop)
+    }
+
+    /// Watches all keys that begin with `prefix`, from `revision` on.
+    pub(super) async fn watch(
+        &self,
+        prefix: &str,
+        revision: i64,
+    ) -> Result<WatchStream, EtcdError> {
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(revision);
+        let mut watch = self
+            .client
+            .watch_client()
+            .max_decoding_message_size(LARGEST_ANSWER_BYTES);
+        in_time(watch.watch(prefix, Some(options))).await
+    }
+
+    /// A new lease: its id, and the time to live that it got, which may be longer than `ttl`.
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), EtcdError> {
+        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        let answer = in_time(self.client.lease_client().grant(seconds, None)).await?;
+        let granted = u64::try_from(answer.ttl()).unwrap_or_default();
+        Ok((answer.id(), Duration::from_secs(granted)))
+    }
+
+    /// Renews a lease for the time to live that it was granted with.
+    pub(super) async fn renew(&self, lease: i64) -> Result<(), EtcdError> {
+        // The stream is given up after its first answer, and a new one is opened for the next
+        // renewal: then a stream that is stuck costs one renewal and no more.
+        match in_time(self.client.lease_client().keep_alive(lease)).await {
+            Ok(_) => Ok(()),
+            Err(EtcdError::Client(etcd_client::Error::LeaseKeepAliveError(_))) => {
+                Err(EtcdError::LeaseEnded)
+            }
+            Err(error) => {
+                self.refresh_token().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a lease, and with it what lives by it.
+    pub(super) async fn revoke(&self, lease: i64) -> Result<(), EtcdError> {
+        in_time(self.client.lease_client().revoke(lease))
+            .await
+            .map(drop)
+    }
+
+    /// Puts a key that lives by a lease.
+    pub(super) async fn put(&self, key: &str, value: &[u8], lease: i64) -> Result<(), EtcdError> {
+        let options = PutOptions::new().with_lease(lease);
+        let mut kv = self.client.kv_client();
+        in_time(kv.put(key, value, Some(options))).await.map(drop)
+    }
+
+    /// Puts `new` in the place of `old`, and then removes it, so that whoever watches sees both.
+    /// A key whose value is another one by now is left alone.
+    pub(super) async fn retire(&self, key: &str, old: &[u8], new: &[u8]) -> Result<(), EtcdError> {
+        let is = |value: &[u8]| Compare::value(key, CompareOp::Equal, value);
+        let keep_lease = PutOptions::new().with_ignore_lease();
+        let say = TxnOp::put(key, new, Some(keep_lease));
+        let mut kv = self.client.kv_client();
+        in_time(kv.txn(Txn::new().when([is(old)]).and_then([say]))).await?;
+        let remove = TxnOp::delete(key, None);
+        in_time(kv.txn(Txn::new().when([is(new)]).and_then([remove]))).await?;
+        Ok(())
+    }
+
+    /// Gets a new token, where a user was given: a server that was restarted does not know the old
+    /// one, and not every call gets a new one by itself.
+    async fn refresh_token(&self) -> Result<(), EtcdError> {
+        match self.has_user {
+            true => in_time(self.client.refresh_token()).await,
+            false => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(
+    call: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, EtcdError> {
+    match timeout(PATIENCE, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(EtcdError::Silent),
+    }
+}
+
+async fn tls(config: &TlsConfig) -> Result<TlsOptions, EtcdError> {
+    let mut options = TlsOptions::new();
+    options = match &config.ca {
+        Some(ca) => options.ca_certificate(Certificate::from_pem(read(ca).await?)),
+        None => options.with_native_roots(),
+    };
+    if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
+        let identity = Identity::from_pem(read(cert).await?, read(key).await?);
+        options = options.identity(identity);
+    }
+    Ok(options)
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, EtcdError> {
+    fs::read(path)
+        .await
+        .map_err(|source| EtcdError::Unreadable {
+            path: path.display().to_string(),
+            source,
+        })
+}

@@ -1,0 +1,70 @@
+use std::sync::Arc;
+
+use forebay_observability::ErrorChain;
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use super::super::metrics::Metrics;
+use super::access::EtcdError;
+use crate::health::{Degradation, Health};
+
+/// Whether etcd answers, as told in health, metrics and log: it does while none of those who talk
+/// to it has seen it away.
+#[derive(Clone)]
+pub(super) struct Availability {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// How many see it away.
+    away: Mutex<usize>,
+    degradation: Degradation,
+    metrics: Metrics,
+}
+
+/// One who sees etcd away, for as long as it lives.
+pub(super) struct Away {
+    availability: Availability,
+}
+
+impl Availability {
+    /// It answers.
+    pub(super) fn new(health: &Health, metrics: Metrics) -> Self {
+        metrics.connected.set(1);
+        Self {
+            shared: Arc::new(Shared {
+                away: Mutex::new(0),
+                degradation: health.degradation("discovery"),
+                metrics,
+            }),
+        }
+    }
+
+    /// It does not answer someone, for this reason.
+    pub(super) fn away(&self, error: &EtcdError) -> Away {
+        let mut away = self.shared.away.lock();
+        *away += 1;
+        if *away == 1 {
+            warn!(error = %ErrorChain(error), "etcd is away; the last known workers stay");
+            self.shared.metrics.connected.set(0);
+            let reason = "etcd does not answer; the last known workers stay";
+            self.shared.degradation.set(reason);
+        }
+        Away {
+            availability: self.clone(),
+        }
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        let shared = &self.availability.shared;
+        let mut away = shared.away.lock();
+        *away -= 1;
+        if *away == 0 {
+            info!("etcd is back");
+            shared.metrics.connected.set(1);
+            shared.degradation.clear();
+        }
+    }
+}

@@ -1,0 +1,295 @@
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use forebay_mux::view::Lease;
+use forebay_observability::ErrorChain;
+use forebay_protocols::discovery::InstanceRecord;
+use forebay_tokens::WorkerId;
+use prost::Message as _;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::super::metrics::Metrics;
+use super::super::{Instance, record};
+use super::access::{Access, EtcdError};
+use super::availability::{Availability, Away};
+use super::back_off::BackOff;
+use super::{key, random};
+use crate::names::EndpointId;
+
+/// How long the goodbye of a process that ends may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What the keeper is asked to do.
+pub(super) enum Order {
+    Register {
+        instance: Instance,
+        owner: u64,
+        registration: Weak<()>,
+        done: oneshot::Sender<()>,
+    },
+    Leave {
+        key: (EndpointId, WorkerId),
+        owner: u64,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Keeps this process's instances in etcd, all by one lease.
+pub(super) struct Keeper {
+    access: Access,
+    availability: Availability,
+    metrics: Metrics,
+    ttl: Duration,
+    start: Instant,
+    lease: Option<(i64, Lease)>,
+    kept: BTreeMap<(EndpointId, WorkerId), Kept>,
+    back_off: BackOff,
+    away: Option<Away>,
+}
+
+struct Kept {
+    record: InstanceRecord,
+    /// Gone when the registration was dropped.
+    registration: Weak<()>,
+    state: State,
+}
+
+enum State {
+    /// It is to be put, by the lease of now.
+    ToPut(Option<oneshot::Sender<()>>),
+    Put,
+    /// It is to say goodbye and go.
+    ToLeave(Option<oneshot::Sender<()>>),
+}
+
+impl Keeper {
+    /// Keeps nothing yet.
+    pub(super) fn new(
+        access: Access,
+        availability: Availability,
+        metrics: Metrics,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            access,
+            availability,
+            metrics,
+            ttl,
+            start: Instant::now(),
+            lease: None,
+            kept: BTreeMap::new(),
+            back_off: BackOff::new(),
+            away: None,
+        }
+    }
+
+    /// Does what is ordered until it is cancelled, and then says goodbye for everyone. `dropped`
+    /// says that a registration was dropped.
+    pub(super) async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        dropped: Arc<Notify>,
+        cancel: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                () = self.work() => {}
+            }
+            let due = self.lease.map(|(_, lease)| self.start + lease.renew_at());
+            let is_due = sleep_until(due.unwrap_or(self.start));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                order = orders.recv() => match order {
+                    Some(order) => self.take(order),
+                    None => break,
+                },
+                () = dropped.notified() => {}
+                () = is_due, if due.is_some() => {}
+            }
+        }
+        for kept in self.kept.values_mut() {
+            kept.leave(None);
+        }
+        // What is left then goes with the lease.
+        if timeout(GOODBYE, self.end()).await.is_err() {
+            warn!("no goodbye to etcd: it does not answer");
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Register {
+                instance,
+                owner,
+                registration,
+                done,
+            } => {
+                let kept = Kept {
+                    record: record::record(&instance, owner, 0),
+                    registration,
+                    state: State::ToPut(Some(done)),
+                };
+                let key = (instance.endpoint, instance.worker);
+                if let Some(replaced) = self.kept.insert(key, kept) {
+                    replaced.end();
+                }
+            }
+            Order::Leave { key, owner, done } => match self.kept.get_mut(&key) {
+                Some(kept) if kept.record.owner == owner => kept.leave(Some(done)),
+                // Another registration has replaced it.
+                _ => drop(done.send(())),
+            },
+        }
+    }
+
+    /// Tries until everything is as it should be. May be dropped at any await.
+    async fn work(&mut self) {
+        loop {
+            match self.attempt().await {
+                Ok(()) => {
+                    self.back_off = BackOff::new();
+                    self.away = None;
+                    return;
+                }
+                Err(EtcdError::LeaseEnded) => {
+                    self.lose();
+                    sleep(Lease::spread(self.ttl, fraction())).await;
+                }
+                Err(error) => {
+                    if self.away.is_none() {
+                        self.away = Some(self.availability.away(&error));
+                    }
+                    sleep(self.back_off.wait()).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<(), EtcdError> {
+        for kept in self.kept.values_mut() {
+            if kept.registration.strong_count() == 0 {
+                kept.leave(None);
+            }
+        }
+        if self.kept.is_empty() {
+            // It ends by itself.
+            self.lease = None;
+            return Ok(());
+        }
+        let lease = self.lease().await?;
+        let mut left = Vec::new();
+        for ((endpoint, worker), kept) in &mut self.kept {
+            let key = key(endpoint, *worker);
+            match &mut kept.state {
+                State::Put => {}
+                State::ToPut(done) => {
+                    let value = kept.record.encode_to_vec();
+                    self.access.put(&key, &value, lease).await?;
+                    tell(done.take());
+                    kept.state = State::Put;
+                }
+                State::ToLeave(done) => {
+                    let old = kept.record.encode_to_vec();
+                    let leaving = InstanceRecord {
+                        leaving: true,
+                        ..kept.record.clone()
+                    };
+                    self.access
+                        .retire(&key, &old, &leaving.encode_to_vec())
+                        .await?;
+                    tell(done.take());
+                    left.push((endpoint.clone(), *worker));
+                }
+            }
+        }
+        for key in left {
+            self.kept.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// A lease that has just been renewed, if it was time to.
+    async fn lease(&mut self) -> Result<i64, EtcdError> {
+        let now = self.start.elapsed();
+        let Some((id, mut lease)) = self.lease else {
+            let (id, ttl) = self.access.grant(self.ttl).await?;
+            self.lease = Some((id, Lease::granted(now, ttl)));
+            return Ok(id);
+        };
+        if lease.is_lost(now) {
+            return Err(EtcdError::LeaseEnded);
+        }
+        if now >= lease.renew_at() {
+            let ttl = lease.ttl();
+            lease.ask(now);
+            self.access.renew(id).await?;
+            lease.answer(ttl);
+            self.lease = Some((id, lease));
+            self.metrics.renewals.inc();
+        }
+        Ok(id)
+    }
+
+    /// Everything is to be put again, by a new lease.
+    fn lose(&mut self) {
+        warn!("the lease with etcd has ended; its instances are registered again");
+        self.metrics.losses.inc();
+        self.lease = None;
+        for kept in self.kept.values_mut() {
+            if matches!(kept.state, State::Put) {
+                kept.state = State::ToPut(None);
+            }
+        }
+    }
+
+    async fn end(&mut self) {
+        self.work().await;
+        if let Some((id, _)) = self.lease.take()
+            && let Err(error) = self.access.revoke(id).await
+        {
+            warn!(error = %ErrorChain(&error), "the lease with etcd is not given back");
+        }
+    }
+}
+
+impl Kept {
+    /// Another registration replaces it: there is nothing more to wait for.
+    fn end(self) {
+        match self.state {
+            State::Put => {}
+            State::ToPut(done) | State::ToLeave(done) => tell(done),
+        }
+    }
+
+    /// It is to go; `done` is told when it has.
+    fn leave(&mut self, done: Option<oneshot::Sender<()>>) {
+        match &mut self.state {
+            State::ToLeave(waiting) => {
+                if done.is_some() {
+                    *waiting = done;
+                }
+            }
+            state => drop(mem::replace(state, State::ToLeave(done))),
+        }
+    }
+}
+
+/// A random number from 0 to 1.
+fn fraction() -> f64 {
+    f64::from((random() >> 32) as u32) / f64::from(u32::MAX)
+}
+
+/// Whoever waits may have gone.
+fn tell(done: Option<oneshot::Sender<()>>) {
+    if let Some(done) = done {
+        let _ = done.send(());
+    }
+}
