@@ -1,22 +1,29 @@
-//! The settings of `forebay serve`: all of them are documented, and what is wrong with one is said
+//! The settings of every component: all of them are documented, and what is wrong with one is said
 //! before anything is fetched or started.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn serve(arguments: &[&str]) -> Output {
+/// Every component that has settings.
+const COMPONENTS: [&str; 3] = ["serve", "worker", "frontend"];
+
+/// The most settings that there may be, of all components together.
+const MOST_SETTINGS: usize = 120;
+
+fn forebay(component: &str, arguments: &[&str]) -> Output {
     // Settings of the environment are not looked for here.
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    command.env_clear().arg("serve").args(arguments);
+    command.env_clear().arg(component).args(arguments);
     command.output().unwrap()
 }
 
-/// Every setting with its default, `-` where there is none.
-fn defaults() -> BTreeMap<String, String> {
-    let printed = String::from_utf8(serve(&["--print-config"]).stdout).unwrap();
+/// Every setting of a component with its default, `-` where there is none.
+fn defaults(component: &str) -> BTreeMap<String, String> {
+    let printed = forebay(component, &["--print-config"]).stdout;
+    let printed = String::from_utf8(printed).unwrap();
     printed
         .lines()
         .map(|line| {
@@ -54,13 +61,42 @@ fn plain(value: &str) -> String {
 
 #[test]
 fn the_page_has_every_setting_and_its_default() {
-    let (is, says) = (defaults(), documented());
-    assert!(is.len() > 40, "{is:?}");
-    for (key, value) in &is {
-        assert_eq!(says.get(key), Some(value), "{key} in docs/settings.md");
+    let says = documented();
+    let mut all = BTreeSet::new();
+    for component in COMPONENTS {
+        let is = defaults(component);
+        assert!(is.len() > 40, "{component}: {is:?}");
+        for (key, value) in is {
+            let documented = says.get(&key);
+            assert_eq!(
+                documented,
+                Some(&value),
+                "{component}: {key} in docs/settings.md"
+            );
+            all.insert(key);
+        }
     }
     for key in says.keys() {
-        assert!(is.contains_key(key), "docs/settings.md has `{key}`");
+        assert!(all.contains(key), "docs/settings.md has `{key}`");
+    }
+    assert!(
+        all.len() <= MOST_SETTINGS,
+        "there are {} settings",
+        all.len()
+    );
+}
+
+#[test]
+fn a_password_is_not_printed() {
+    for component in ["worker", "frontend"] {
+        let secret = "planes.nats.password=hush";
+        let printed = forebay(component, &["--set", secret, "--print-config"]).stdout;
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(
+            printed.contains("planes.nats.password = \"(secret)\""),
+            "{printed}"
+        );
+        assert!(!printed.contains("hush"), "{printed}");
     }
 }
 
@@ -101,17 +137,18 @@ fn what_is_wrong_is_said_before_anything_is_fetched() {
             "frontend.router.mode=foo",
             "setting `frontend.router.mode` (flag --set): unknown variant: found `foo`",
         ),
-        ("sampling.top_p=0", "top_p must be above 0"),
+        ("sampling.top_p=0", "sampling.top_p must be above 0"),
         (
             "served_model_name=\"\"",
-            "served_model_name must not be empty",
+            "served_model_name must be not empty",
         ),
+        ("aliases=[\"\"]", "each of aliases must be not empty"),
         (
             "shutdown.grace_seconds=-1",
             "wrong setting in `shutdown`: grace_seconds must be from 0 to a day",
         ),
     ] {
-        let ended = serve(&["--port", "0", "--set", &at, "--set", setting]);
+        let ended = forebay("serve", &["--port", "0", "--set", &at, "--set", setting]);
         let error = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{setting}: {error}");
         assert!(
