@@ -12,6 +12,8 @@ use super::own_directory::own_directory;
 use super::{PlaneError, Planes};
 use crate::config::ConfigError;
 use crate::discovery::{Discovery, FileConfig, FileDiscovery, MemoryDiscovery};
+#[cfg(feature = "etcd")]
+use crate::discovery::{EtcdDiscovery, EtcdDiscoveryConfig};
 use crate::event_plane::{EventPlane, InProcessEvents};
 use crate::health::Health;
 use crate::request_plane::{InProcessPlane, RequestPlane};
@@ -68,6 +70,18 @@ impl PlanesConfig {
                 let opened = self.open_directory(directory.as_deref(), tasks, registry, health);
                 Arc::new(opened.map_err(at(&self.discovery))?)
             }
+            #[cfg(feature = "etcd")]
+            DiscoveryChoice::Etcd(members) => {
+                let config = EtcdDiscoveryConfig {
+                    members: members.clone(),
+                    access: self.etcd.clone(),
+                    ttl: self.lease(),
+                    connect_timeout: self.connect_timeout(),
+                };
+                let connected = EtcdDiscovery::connect(config, tasks, registry, health).await;
+                Arc::new(connected.map_err(at(&self.discovery))?)
+            }
+            #[cfg(not(feature = "etcd"))]
             DiscoveryChoice::Etcd(_) => {
                 return Err(not_built("etcd://", "etcd", ", which needs protoc"));
             }
@@ -100,7 +114,9 @@ impl PlanesConfig {
         let events: Arc<dyn EventPlane> = match &self.events {
             EventsChoice::Memory => Arc::new(InProcessEvents::new()),
             #[cfg(feature = "tcp")]
-            EventsChoice::Tcp => Arc::new(tcp.expect("the settings were checked: requests go by tcp")),
+            EventsChoice::Tcp => {
+                Arc::new(tcp.expect("the settings were checked: requests go by tcp"))
+            }
             #[cfg(not(feature = "tcp"))]
             EventsChoice::Tcp => return Err(not_built("tcp", "tcp", "")),
             #[cfg(feature = "nats")]
