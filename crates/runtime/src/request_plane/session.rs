@@ -13,7 +13,7 @@ mod serve;
 mod shared;
 mod upkeep;
 
-pub(crate) use answer::{Answer, Open};
+pub(crate) use answer::Answer;
 pub(crate) use driver::{Connection, Driven, Driver, Io, Link};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::{PeerHandler, watch_peer};
