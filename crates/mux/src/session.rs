@@ -27,6 +27,35 @@
 //! A consumer says [`Session::consumed`] for each chunk that it took; a producer calls
 //! [`Session::send`] while [`Session::is_writable`], and then waits for [`Event::Writable`].
 //!
+//! **On the wire** all numbers are big-endian. A connection begins with a [`Preface`] each way:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | `FMUX` |
+//! | 1 | version of the protocol: 1 |
+//! | 1 | 0: a [`Hello`] follows; else a [`Refusal`]: 1 version, 2 incarnation, 3 unknown session, 4 sequence, 5 too many connections, 6 stopping |
+//! | 2 | length of what follows |
+//! | 1 | flags: 1 resumes, 2 from the server, 4 packets, 8 expects an incarnation |
+//! | 4, 8, 8, 8, 8, 4, 4 | features, session, incarnation, expected incarnation, frames received, window in bytes, most streams |
+//! | any | from later programs; to be passed over |
+//!
+//! Then come frames: kind (8 bits), flags (8), length of the payload (16), stream (32), payload.
+//! Flags from 16 on may be passed over if they are unknown.
+//!
+//! | kind | | from | payload |
+//! |---|---|---|---|
+//! | 1 | open | client | target |
+//! | 2 | data; flag 1: the last chunk of its message | both | chunk |
+//! | 3 | finish | both | none; passed over |
+//! | 4 | reset | both | error |
+//! | 5 | credit | both | bytes (32 bits) |
+//! | 6 | go away; flag 1: one target only | server | target |
+//! | 16 | acknowledgement and heartbeat | both | frames received (64 bits) |
+//! | 17 | send again (packets only) | both | frames received (64 bits) |
+//! | 18 | close | both | none; passed over |
+//!
+//! Frames below 16 count in the sequence. A chunk costs its bytes and [`CHUNK_COST`] of credit.
+//!
 //! **Bounds.** What waits to be sent is bounded by credit (the peer's window, a message more), what
 //! has come and is not consumed by [`Config::window_bytes`] for each stream, what is not
 //! acknowledged by [`Config::max_unacknowledged_bytes`]. A peer that does not keep to the protocol
@@ -215,13 +244,25 @@ impl Session {
     /// Ends this half of a stream, after what waits there. The stream is over when both halves have
     /// ended.
     pub fn finish(&mut self, id: StreamId) {
-        self.end(id, End::Finish);
+        if let Some(slot) = self.sending(id) {
+            self.streams.get_mut(slot).sending = Sending::Ending(End::Finish);
+            self.link_data(slot);
+        }
     }
 
     /// Ends a stream in both directions, after what waits there, with an error of at most
     /// [`MAX_ERROR_BYTES`]. No event of the stream comes any more.
     pub fn fail(&mut self, id: StreamId, error: Bytes) {
-        self.end(id, End::Fail(bounded(error)));
+        let Some(slot) = self.streams.find(id.0) else {
+            return;
+        };
+        let stream = self.streams.get_mut(slot);
+        if matches!(stream.sending, Sending::Done) {
+            return self.reset(id, error);
+        }
+        stream.deaf = true;
+        stream.sending = Sending::Ending(End::Fail(bounded(error)));
+        self.link_data(slot);
     }
 
     /// Ends a stream in both directions, at once, with an error of at most [`MAX_ERROR_BYTES`]. What
@@ -282,16 +323,6 @@ impl Session {
     /// What happened, oldest first. To be asked until there is nothing, after each other call.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn end(&mut self, id: StreamId, end: End) {
-        let Some(slot) = self.sending(id) else {
-            return;
-        };
-        let stream = self.streams.get_mut(slot);
-        stream.deaf |= matches!(end, End::Fail(_));
-        stream.sending = Sending::Ending(end);
-        self.link_data(slot);
     }
 
     /// The slot of a stream on which this side still sends.

@@ -4,6 +4,8 @@ use rustc_hash::FxBuildHasher;
 
 use super::stream::Stream;
 
+/// So many slots are kept when all streams have ended.
+const KEPT_SLOTS: usize = 1024;
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -103,6 +105,9 @@ impl Streams {
         if let Some(stream) = self.slots[slot as usize].stream.take() {
             self.by_id.remove(&stream.id);
             self.free.push(slot);
+        }
+        if self.by_id.is_empty() && self.slots.len() > KEPT_SLOTS {
+            self.clear();
         }
     }
 

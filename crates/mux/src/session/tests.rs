@@ -98,6 +98,49 @@ fn a_failure_comes_after_what_was_sent_before_it() {
 }
 
 #[test]
+fn a_half_that_has_ended_can_still_fail() {
+    let mut pair = Pair::new();
+    for finish_arrives in [false, true] {
+        let id = open(&mut pair);
+        pair.client.send(id, Bytes::from_static(b"one")).unwrap();
+        pair.client.finish(id);
+        let mut server = match finish_arrives {
+            true => pair.settle().1,
+            false => vec![],
+        };
+        pair.client.fail(id, Bytes::from_static(b"broken"));
+        server.extend(pair.settle().1);
+        let mut expected = vec![chunk(id, b"one")];
+        expected.extend(finish_arrives.then_some(Event::Finished { id }));
+        expected.push(Event::Reset {
+            id,
+            error: Bytes::from_static(b"broken"),
+        });
+        assert_eq!(server, expected);
+    }
+    assert_eq!((pair.client.streams(), pair.server.streams()), (0, 0));
+}
+
+#[test]
+fn ten_thousand_streams_come_and_go() {
+    let mut pair = Pair::new();
+    for _ in 0..2 {
+        let ids: Vec<_> = (0..10_000)
+            .map(|_| pair.client.open(Bytes::from_static(b"target")).unwrap())
+            .collect();
+        assert_eq!(pair.settle().1.len(), 10_000);
+        for &id in &ids {
+            pair.server.send(id, Bytes::from_static(b"x")).unwrap();
+            pair.server.finish(id);
+            pair.client.finish(id);
+        }
+        let (client, server) = pair.settle();
+        assert_eq!((client.len(), server.len()), (20_000, 10_000));
+        assert_eq!((pair.client.streams(), pair.server.streams()), (0, 0));
+    }
+}
+
+#[test]
 fn a_reset_overtakes_what_waits_and_drops_it() {
     let mut pair = Pair::new();
     let id = open(&mut pair);
