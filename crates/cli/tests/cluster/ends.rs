@@ -110,20 +110,30 @@ fn workers_are_replaced_one_after_the_other_and_no_client_notices() {
 #[test]
 fn a_frontend_is_killed_and_what_it_held_is_free() {
     let cluster = Cluster::new();
-    let worker = cluster.worker(&[]);
+    // Nobody else gets in before these answers end, which is in minutes.
+    let full = [
+        "--set",
+        "mocker.max_sequences=8",
+        "--set",
+        "mocker.speed=0.1",
+    ];
+    let workers = [cluster.worker(&full), cluster.worker(&full)];
     let killed = cluster.frontend();
     let other = cluster.frontend();
-    killed.until_workers(1);
-    other.until_workers(1);
-    let streams = streams(&killed, 8, 5000);
-    assert_eq!(worker.metric("forebay_worker_requests_running"), 8.0);
-    assert!(worker.metric("forebay_worker_kv_active_blocks") >= 8.0);
+    killed.until_workers(2);
+    other.until_workers(2);
+    let streams = streams(&killed, 16, 5000);
     killed.child.kill();
     drop(streams);
-    until("nothing is held", || {
-        worker.metric("forebay_worker_requests_running") == 0.0
-            && worker.metric("forebay_worker_kv_active_blocks") == 0.0
-    });
-    let after = Completion::open(other.address, 10).unwrap();
-    assert_eq!(after.end(), End::Complete);
+    let after: Vec<_> = (0..16)
+        .map(|_| Completion::open(other.address, 10).unwrap())
+        .collect();
+    for completion in after {
+        assert_eq!(completion.end(), End::Complete);
+    }
+    for worker in &workers {
+        until("no stream of its is left", || {
+            worker.metric("forebay_tcp_server_sessions") == 1.0
+        });
+    }
 }

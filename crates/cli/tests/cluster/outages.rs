@@ -85,7 +85,12 @@ mod etcd {
     fn cluster(etcd: &Etcd) -> Cluster {
         // Leases end within the outage.
         let lease = "planes.lease_seconds=1";
-        Cluster::with(&["--discovery", &etcd.url(), "--set", lease])
+        Cluster::with(&[
+            "--discovery",
+            &format!("etcd://{}", etcd.address()),
+            "--set",
+            lease,
+        ])
     }
 
     #[test]
