@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use forebay_frontend::command::{FrontendArgs, ROUTER_MODES};
 use forebay_settings::{Flag, SettingsArgs};
 use forebay_worker::command::WorkerArgs;
 use forebay_worker::engines::EngineKind;
@@ -41,6 +42,17 @@ pub(crate) enum Command {
     /// FOREBAY_WORKER__KEY with __ for dots (FOREBAY_WORKER__STATUS__PORT=9000), or as a flag
     /// (--set status.port=9000); later ones win. --print-config lists them all.
     Worker(Box<WorkerArgs>),
+    /// Answer for a deployment over an OpenAI-compatible API
+    ///
+    /// Finds the workers of the deployment (forebay worker), serves their models as they come and
+    /// go, and answers on 127.0.0.1:8000 until Ctrl-C. It may be started before any worker, and
+    /// beside other frontends, which share the workers. Across machines: --discovery
+    /// etcd://HOST:PORT, --events nats://HOST:PORT, --listen 0.0.0.0:0 and --advertise HOST.
+    ///
+    /// Every setting can be given in a file (--config), in the environment as
+    /// FOREBAY_FRONTEND__KEY with __ for dots (FOREBAY_FRONTEND__FRONTEND__PORT=9000), or as a
+    /// flag (--set frontend.port=9000); later ones win. --print-config lists them all.
+    Frontend(Box<FrontendArgs>),
     /// Measure a server with the OpenAI API
     ///
     /// Sends chat completions (or completions) as a closed loop, with Poisson arrivals or as a
@@ -57,15 +69,6 @@ pub(crate) enum Command {
         shell: Shell,
     },
 }
-
-/// The router's modes, but for `direct`: clients of `forebay serve` name no workers.
-const ROUTER_MODES: [&str; 5] = [
-    "kv",
-    "round-robin",
-    "random",
-    "power-of-two",
-    "least-loaded",
-];
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {

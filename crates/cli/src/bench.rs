@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use forebay_bench::{Measured, Phase, Progress, RequestRecord};
+use forebay_frontend::command::make_room;
 use forebay_observability::Registry;
 use forebay_runtime::{Tasks, signals};
 use futures::StreamExt as _;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use args::BenchArgs;
 
-use crate::descriptors;
 use crate::models::Interrupted;
 
 /// What a run that is not valid exits with.
@@ -39,7 +39,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
 pub(crate) async fn run(args: BenchArgs, print: impl Fn(&str) -> io::Result<()>) -> Result<u8> {
     let config = args.config()?;
     let connections = config.connections();
-    let room = descriptors::make_room(connections);
+    let room = make_room(connections);
     ensure!(
         room >= connections,
         "the system allows this process no more than {room} connections"

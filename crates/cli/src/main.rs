@@ -4,7 +4,6 @@
 mod args;
 mod bench;
 mod config;
-mod descriptors;
 mod models;
 mod serve;
 
@@ -13,6 +12,7 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
+use forebay_frontend::command as frontend;
 use forebay_worker::command as worker;
 use tokio::runtime::Builder;
 
@@ -44,6 +44,7 @@ fn run(cli: Cli) -> Result<u8> {
             config.check()?;
             drive(config.io_threads(), serve::run(config, print))
         }
+        Command::Frontend(args) => Ok(frontend::execute(&args, print)?),
         Command::Worker(args) => Ok(worker::execute(&args, print)?),
         Command::Bench(args) => drive(args.threads(), bench::run(*args, print)),
         Command::Model(command) => drive(1, async {

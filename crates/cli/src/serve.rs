@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
+use forebay_frontend::command::make_room;
 use forebay_frontend::{Frontend, ModelRegistry, Process};
 use forebay_observability::{BuildInfo, Registry, Telemetry};
 use forebay_runtime::{Health, Planes, Shutdown, TaskKind, Tasks, signals};
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::banner::Banner;
 use crate::config::ServeConfig;
-use crate::descriptors;
 use crate::models::Interrupted;
 
 const BUILD: BuildInfo = BuildInfo {
@@ -31,7 +31,9 @@ pub(crate) async fn run(
     print: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<u8> {
     let telemetry = Telemetry::install(&config.telemetry, &BUILD)?;
-    config.frontend.max_connections = descriptors::make_room(config.frontend.max_connections);
+    config.frontend.max_connections = make_room(config.frontend.max_connections);
+    // Nobody else is on the planes of this process.
+    config.frontend.share_bookings = false;
     let metrics = Registry::for_process(&BUILD);
     let process = Process {
         tasks: Tasks::new(&metrics),

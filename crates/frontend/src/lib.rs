@@ -5,6 +5,8 @@ mod acceptor;
 mod api;
 mod app;
 mod body;
+#[cfg(feature = "command")]
+pub mod command;
 mod config;
 mod connection;
 mod error;

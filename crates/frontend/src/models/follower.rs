@@ -248,8 +248,14 @@ impl Follower {
         start.is_under_way = false;
         match text {
             Ok(text) => self.serve(key, text),
-            Err(TextFailure::Unreachable(_)) => {
-                // That it is so shows in the health, and the planes have logged why.
+            Err(TextFailure::Unreachable(error)) => {
+                if start.failures == 0 {
+                    let diagnostic = error.diagnostic.as_deref();
+                    warn!(
+                        worker = worker.0, version = %key, %error, diagnostic,
+                        "worker cannot be asked for its model's text"
+                    );
+                }
                 let wait = FIRST_RETRY * 2_u32.pow(start.failures.min(5));
                 start.failures += 1;
                 start.is_under_way = true;

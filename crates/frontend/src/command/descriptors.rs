@@ -8,7 +8,7 @@ const KEPT_BACK: u64 = 64;
 ///
 /// The limit that a process starts with is often 1024, for the sake of programs that use
 /// `select(2)`.
-pub(crate) fn make_room(wanted: usize) -> usize {
+pub fn make_room(wanted: usize) -> usize {
     let limit = raise();
     let room = room(wanted, limit);
     if room < wanted {

@@ -1,0 +1,76 @@
+use std::io;
+
+use forebay_observability::{BuildInfo, Registry, Telemetry};
+use forebay_runtime::{Health, Shutdown, TaskKind, Tasks, signals};
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::banner::Banner;
+use super::error::Error;
+use super::make_room;
+use super::settings::FrontendSettings;
+use crate::{Frontend, ModelRegistry, Process};
+
+const BUILD: BuildInfo = BuildInfo {
+    service: "forebay-frontend",
+    version: env!("CARGO_PKG_VERSION"),
+    revision: "",
+};
+
+/// Serves what the workers of a deployment serve, until a signal; gives the exit code. `print` shows
+/// the user where, once it listens, whether there are workers by then or not.
+///
+/// A SIGTERM or Ctrl-C makes it refuse what is new, and lets what runs end within the grace period.
+/// A second one ends all at once.
+///
+/// # Errors
+///
+/// [`Error`], if the frontend does not start.
+pub async fn run(
+    mut settings: FrontendSettings,
+    mut print: impl FnMut(&str) -> io::Result<()>,
+) -> Result<u8, Error> {
+    let telemetry = Telemetry::install(&settings.telemetry, &BUILD)?;
+    let most_connections = &mut settings.frontend.max_connections;
+    *most_connections = make_room(*most_connections);
+    let mut signals = signals()?;
+    let metrics = Registry::for_process(&BUILD);
+    let process = Process {
+        tasks: Tasks::new(&metrics),
+        health: Health::new(),
+        metrics,
+    };
+    let (tasks, health) = (process.tasks.clone(), process.health.clone());
+
+    // The address first: it is quick to fail, and who looks sees a process that starts.
+    let models = ModelRegistry::default();
+    let frontend = Frontend::bind(&settings.frontend, models.clone(), process.clone()).await?;
+    let address = frontend.local_addr();
+    tasks.spawn(
+        TaskKind::Critical,
+        "accept connections",
+        frontend.run(CancellationToken::new()),
+    );
+    let connecting = (settings.planes).connect(&tasks, &process.metrics, &health);
+    let planes = tokio::select! {
+        planes = connecting => planes?,
+        Some(signal) = signals.next() => return Ok(signal.exit_code()),
+    };
+    models.follow(&planes, &settings.namespace, &settings.frontend, &process)?;
+    let banner = Banner {
+        version: BUILD.version,
+        namespace: &settings.namespace,
+        router_mode: settings.frontend.router.mode.to_string(),
+        shares_bookings: settings.frontend.share_bookings,
+        planes: &settings.planes,
+        listens: planes.requests.listens_at(),
+        address,
+    };
+    print(&banner.to_string())?;
+
+    let report = Shutdown::new(settings.shutdown)
+        .flush("telemetry", move || telemetry.shutdown())
+        .run_with(&tasks, &health, signals)
+        .await;
+    Ok(report.exit_code())
+}
