@@ -9,6 +9,7 @@ pub(crate) mod session;
 mod tcp;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -97,6 +98,11 @@ pub trait RequestPlane: Send + Sync + 'static {
     /// While the watch lives, the plane looks after the peer: it keeps a connection where it has
     /// any, and notices silence.
     fn peer(&self, address: &str) -> PeerWatch;
+
+    /// Where this process listens for the plane, if it does: an open surface.
+    fn listens_at(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// An endpoint that is served. Dropping it stops that: streams that still run end with

@@ -220,6 +220,10 @@ impl RequestPlane for TcpPlane {
         };
         watch_peer(Arc::new(open), self.inner.tasks.clone())
     }
+
+    fn listens_at(&self) -> Option<SocketAddr> {
+        Some(self.local_addr())
+    }
 }
 
 impl EventPlane for TcpPlane {
