@@ -1,0 +1,163 @@
+//! Bounds, and peers that do not keep to anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_protocols::ErrorClass;
+use forebay_runtime::{RequestPlane as _, StreamRequest, TcpConfig};
+use futures::{StreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::numbers::{ECHO, NOTHING, Numbers, failure, read, request};
+use crate::process::Process;
+use crate::{in_time, until};
+
+#[tokio::test]
+async fn frames_of_64_mebibytes_pass_and_larger_ones_are_refused() {
+    const LARGEST: usize = 64 << 20;
+    let server = Process::start(TcpConfig::default()).await;
+    let client = Process::start(TcpConfig::default()).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    let largest = Bytes::from(vec![7; LARGEST]);
+    let request_of = |frame: Bytes| StreamRequest {
+        rest: stream::iter([frame]).boxed(),
+        ..request(ECHO)
+    };
+    let mut answer = client
+        .plane
+        .open(served.address(), request_of(largest.clone()));
+    assert!(in_time(answer.next()).await.unwrap().unwrap() == largest);
+    assert!(in_time(answer.next()).await.is_none());
+    let larger = Bytes::from(vec![7; LARGEST + 1]);
+    let answer = client
+        .plane
+        .open(served.address(), request_of(larger.clone()));
+    let error = failure(answer).await;
+    assert_eq!(error.class, ErrorClass::TooLarge);
+    assert_eq!(error.reason, "frame_too_large");
+    let first = StreamRequest::of(larger);
+    let error = failure(client.plane.open(served.address(), first)).await;
+    assert_eq!(error.reason, "frame_too_large");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_smaller_frames_says_so() {
+    let server = Process::start(TcpConfig {
+        max_frame_bytes: 1000,
+        ..TcpConfig::default()
+    })
+    .await;
+    let client = Process::start(TcpConfig::default()).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    let mut waiting = client.plane.open(served.address(), request(NOTHING));
+    read(&mut waiting, 0..1).await;
+    let frame = || Bytes::from(vec![7; 1001]);
+    let later = StreamRequest {
+        rest: stream::iter([frame()]).boxed(),
+        ..request(ECHO)
+    };
+    for request in [StreamRequest::of(frame()), later] {
+        let error = failure(client.plane.open(served.address(), request)).await;
+        assert_eq!(error.reason, "frame_too_large");
+    }
+}
+
+#[tokio::test]
+async fn more_streams_than_may_be_are_refused_and_the_others_go_on() {
+    let limited = TcpConfig {
+        max_streams: 4,
+        ..TcpConfig::default()
+    };
+    let server = Process::start(limited).await;
+    let client = Process::start(TcpConfig::default()).await;
+    let numbers = Numbers::new();
+    let served = server.serve(1, Arc::new(numbers.clone())).await;
+    let open = || client.plane.open(served.address(), request(NOTHING));
+    let mut answers: Vec<_> = (0..4).map(|_| open()).collect();
+    for answer in &mut answers {
+        read(answer, 0..1).await;
+    }
+    for _ in 0..3 {
+        let error = failure(open()).await;
+        assert_eq!(error.class, ErrorClass::CapacityExhausted);
+        assert_eq!(error.reason, "too_many_streams");
+    }
+    numbers.run(4).await;
+    answers.pop();
+    numbers.run(3).await;
+    read(&mut open(), 0..1).await;
+}
+
+#[tokio::test]
+async fn more_connections_than_may_be_are_refused() {
+    let limited = TcpConfig {
+        max_connections: 1,
+        ..TcpConfig::default()
+    };
+    let server = Process::start(limited).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    let first = Process::start(TcpConfig::default()).await;
+    let mut answer = first.plane.open(served.address(), request(NOTHING));
+    read(&mut answer, 0..1).await;
+    let second = Process::start(TcpConfig::default()).await;
+    let error = failure(second.plane.open(served.address(), request(NOTHING))).await;
+    assert_eq!(error.class, ErrorClass::CapacityExhausted);
+    assert_eq!(error.reason, "too_many_connections");
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_nonsense_is_hung_up_on() {
+    let server = Process::start(TcpConfig::default()).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    for said in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", b"FMUX", &[0; 5000]] {
+        let mut socket = TcpStream::connect(server.plane.local_addr()).await.unwrap();
+        socket.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is a way to hang up, too.
+        let _ = in_time(socket.read_to_end(&mut answer)).await;
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+    until(|| server.metric("forebay_tcp_server_refused_total") == 4.0).await;
+    let client = Process::start(TcpConfig::default()).await;
+    let mut answer = client.plane.open(served.address(), request(NOTHING));
+    read(&mut answer, 0..1).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_its_streams_own() {
+    let server = Process::start(TcpConfig::default()).await;
+    let client = Process::start(TcpConfig::default()).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    let mut waiting = client.plane.open(served.address(), request(NOTHING));
+    read(&mut waiting, 0..1).await;
+    // It takes texts only.
+    let broken = StreamRequest::of(Bytes::from_static(&[0xff]));
+    let error = failure(client.plane.open(served.address(), broken)).await;
+    assert_eq!(error.class, ErrorClass::Internal);
+    let mut other = client.plane.open(served.address(), request(NOTHING));
+    read(&mut other, 0..1).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_needs_is_closed() {
+    let server = Process::start(TcpConfig::default()).await;
+    let client = Process::start(TcpConfig {
+        idle: Duration::from_millis(20),
+        ..TcpConfig::default()
+    })
+    .await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    for _ in 0..3 {
+        let mut answer = client.plane.open(served.address(), request(NOTHING));
+        read(&mut answer, 0..1).await;
+        assert_eq!(server.metric("forebay_tcp_server_sessions"), 1.0);
+        drop(answer);
+        until(|| client.metric("forebay_tcp_client_sessions") == 0.0).await;
+        until(|| server.metric("forebay_tcp_server_sessions") == 0.0).await;
+        until(|| server.metric("forebay_tcp_server_connections") == 0.0).await;
+    }
+    assert_eq!(client.metric("forebay_tcp_client_streams"), 0.0);
+    assert_eq!(client.metric("forebay_tcp_client_unread_chunks"), 0.0);
+}
