@@ -87,17 +87,15 @@ impl KvPublisher {
                 biased;
                 batch = events.next() => batch,
                 () = sleep_until(self.started + self.marks.due()) => {
-                    self.mark();
+                    if self.marks.take(self.started.elapsed()) {
+                        self.mark();
+                    }
                     continue;
                 }
             };
             let taken = match batch {
                 Some(Ok(batch)) if ranks.insert(batch.rank) => self.replace(batch).await,
-                Some(Ok(batch)) => {
-                    let batches = self.ledger.lock().change(batch.rank, batch.events);
-                    self.publish(&batches);
-                    Ok(())
-                }
+                Some(Ok(batch)) => self.change(batch).await,
                 Some(Err(error)) => Err(error),
                 None => {
                     let message = "the engine has ended its KV events";
@@ -108,6 +106,29 @@ impl KvPublisher {
             if let Err(error) = taken {
                 return error;
             }
+        }
+    }
+
+    /// Takes what has changed.
+    async fn change(&mut self, batch: KvEventBatch) -> Result<(), Error> {
+        let batches = match self.change_at_once(batch) {
+            Ok(batches) => batches,
+            Err(KvEventBatch { rank, events, .. }) => {
+                let ledger = self.ledger.clone();
+                let change = move || ledger.lock().change(rank, events);
+                let changed = self.tasks.run_blocking("kv_change", change).await;
+                changed.map_err(stopping)?
+            }
+        };
+        self.publish(&batches);
+        Ok(())
+    }
+
+    /// Gives the change back, if somebody copies a snapshot now, which takes long.
+    fn change_at_once(&self, batch: KvEventBatch) -> Result<Vec<Arc<KvBatch>>, KvEventBatch> {
+        match self.ledger.try_lock() {
+            Some(mut ledger) => Ok(ledger.change(batch.rank, batch.events)),
+            None => Err(batch),
         }
     }
 
@@ -145,9 +166,11 @@ impl KvPublisher {
     }
 
     fn mark(&mut self) {
-        if self.marks.take(self.started.elapsed()) && self.is_told {
-            self.publisher
-                .publish(encode_mark(self.ledger.lock().mark()));
+        // While somebody copies a snapshot there is none: the next will do.
+        let ledger = self.ledger.try_lock();
+        let mark = ledger.map(|ledger| ledger.mark());
+        if let Some(mark) = mark.filter(|_| self.is_told) {
+            self.publisher.publish(encode_mark(mark));
         }
     }
 }

@@ -140,3 +140,66 @@ fn surplus<'a>(table: &'a Table, other: Option<&'a Table>) -> impl Iterator<Item
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_takes_what_is_documented() {
+        assert_eq!(size_of::<(RoutingHash, Held)>(), 24);
+    }
+
+    #[test]
+    fn memory_returns_after_churn() {
+        let blocks: Vec<_> = (0..100_000).map(RoutingHash).collect();
+        let (tier, group) = (Tier::G1, CacheGroup(0));
+        let mut holdings = Holdings::default();
+        holdings.apply(KvEvent::Stored {
+            tier,
+            group,
+            parent: None,
+            blocks: blocks.clone(),
+        });
+        let capacity = |holdings: &Holdings| holdings.tables[&(tier, group)].capacity();
+        assert!(capacity(&holdings) >= 100_000);
+        for piece in blocks[100..].chunks(1000) {
+            holdings.apply(KvEvent::Removed {
+                tier,
+                group,
+                blocks: piece.to_vec(),
+            });
+        }
+        assert_eq!(holdings.len(), 100);
+        assert!(capacity(&holdings) <= 2 * SMALL);
+        holdings.apply(KvEvent::Removed {
+            tier,
+            group,
+            blocks: blocks[..100].to_vec(),
+        });
+        assert!(holdings.tables.is_empty());
+    }
+
+    #[test]
+    fn only_what_has_an_effect_is_told() {
+        let (tier, group) = (Tier::G1, CacheGroup(0));
+        let removed = |hashes: &[u64]| KvEvent::Removed {
+            tier,
+            group,
+            blocks: hashes.iter().copied().map(RoutingHash).collect(),
+        };
+        let stored = KvEvent::Stored {
+            tier,
+            group,
+            parent: None,
+            blocks: vec![RoutingHash(1), RoutingHash(1)],
+        };
+        let mut holdings = Holdings::default();
+        assert_eq!(holdings.apply(removed(&[1])), None);
+        assert_eq!(holdings.apply(KvEvent::Cleared { tier }), None);
+        assert_eq!(holdings.apply(stored.clone()), Some(stored));
+        assert_eq!(holdings.apply(removed(&[2, 1])), Some(removed(&[1])));
+        assert_eq!(holdings.apply(removed(&[1, 1])), Some(removed(&[1])));
+        assert_eq!(holdings.apply(removed(&[1])), None);
+    }
+}
