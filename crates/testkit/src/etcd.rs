@@ -1,7 +1,6 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,11 +8,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::child::Child;
+use crate::reserved_port::ReservedPort;
 
 /// How long it may take to serve or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Starts until there is one whose ports nobody else took meanwhile.
-const ATTEMPTS: usize = 5;
 
 /// A real etcd of one member on 127.0.0.1, killed when this is dropped.
 ///
@@ -22,8 +20,8 @@ const ATTEMPTS: usize = 5;
 pub struct Etcd {
     child: Option<Child>,
     directory: TempDir,
-    client: u16,
-    peer: u16,
+    client: ReservedPort,
+    peer: ReservedPort,
     options: Vec<String>,
 }
 
@@ -43,26 +41,20 @@ impl Etcd {
     ///
     /// As [`Etcd::start`], and if it does not take the options.
     pub fn with_options(options: &[&str]) -> Self {
-        let options: Vec<String> = options.iter().map(|&option| option.into()).collect();
-        for _ in 0..ATTEMPTS {
-            let (client, peer) = free_ports();
-            let mut etcd = Self {
-                child: None,
-                directory: tempfile::tempdir().expect("there is room for a directory"),
-                client,
-                peer,
-                options: options.clone(),
-            };
-            if etcd.serve() {
-                return etcd;
-            }
-        }
-        panic!("etcd found no free port in {ATTEMPTS} attempts");
+        let mut etcd = Self {
+            child: None,
+            directory: directory(),
+            client: reserve(),
+            peer: reserve(),
+            options: options.iter().map(|&option| option.into()).collect(),
+        };
+        etcd.serve();
+        etcd
     }
 
     /// Its address, as `127.0.0.1:PORT`; the same after a restart.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client)
+        self.client.address().to_string()
     }
 
     /// Kills it, and waits until it is gone.
@@ -80,7 +72,7 @@ impl Etcd {
     /// If it does not start.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.serve(), "somebody took the port of etcd");
+        self.serve();
     }
 
     /// A copy of its data, taken while it does not run: it is killed, and started again.
@@ -90,7 +82,7 @@ impl Etcd {
     /// If it does not start again.
     pub fn backup(&mut self) -> EtcdBackup {
         self.kill();
-        let copy = tempfile::tempdir().expect("there is room for a directory");
+        let copy = directory();
         copy_tree(&self.data(), copy.path()).expect("the data can be copied");
         self.restart();
         EtcdBackup { directory: copy }
@@ -135,15 +127,14 @@ impl Etcd {
         self.directory.path().join("data")
     }
 
-    /// Whether it serves; false if somebody else has one of its ports.
-    fn serve(&mut self) -> bool {
+    fn serve(&mut self) {
         let is_tls = self
             .options
             .iter()
             .any(|option| option.contains("cert-file"));
         let scheme = if is_tls { "https" } else { "http" };
-        let client = format!("{scheme}://127.0.0.1:{}", self.client);
-        let peer = format!("http://127.0.0.1:{}", self.peer);
+        let client = format!("{scheme}://{}", self.client.address());
+        let peer = format!("http://{}", self.peer.address());
         let mut command = Command::new("etcd");
         command
             .args(["--name", "test", "--logger", "zap"])
@@ -156,32 +147,24 @@ impl Etcd {
             .args(["--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("test={peer}")])
             .args(&self.options);
-        let mut child = match Child::spawn(&command) {
+        let child = match Child::spawn(&command) {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 panic!("{error}: run `cargo xtask setup`")
             }
             Err(error) => panic!("etcd does not start: {error}"),
         };
-        let serves = child.wait_line(PATIENCE, |line| {
-            if line.contains("address already in use") {
-                return Some(false);
-            }
-            let is_up = line.contains("serving client") || line.contains("serving insecure client");
-            is_up.then_some(true)
+        child.wait_line(PATIENCE, |line| {
+            line.contains("serving client").then_some(())
         });
-        match serves {
-            true => self.child = Some(child),
-            false => drop(child.wait_end(PATIENCE)),
-        }
-        serves
+        self.child = Some(child);
     }
 }
 
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Etcd")
-            .field("port", &self.client)
+            .field("address", &self.client.address())
             .field("child", &self.child)
             .finish_non_exhaustive()
     }
@@ -193,12 +176,18 @@ pub struct EtcdBackup {
     directory: TempDir,
 }
 
-/// Two ports that are free now; etcd cannot choose one by itself and say which.
-fn free_ports() -> (u16, u16) {
-    let bind = || TcpListener::bind("127.0.0.1:0").expect("there are free ports");
-    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
-    let (one, other) = (bind(), bind());
-    (port(&one), port(&other))
+/// A directory in memory where there is one: etcd writes through to the disk at every change.
+fn directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let directory = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    directory.expect("there is room for a directory")
+}
+
+fn reserve() -> ReservedPort {
+    ReservedPort::any().expect("there are free ports")
 }
 
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {

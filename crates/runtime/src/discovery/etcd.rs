@@ -4,6 +4,7 @@ mod access;
 mod availability;
 mod back_off;
 mod keeper;
+mod seen;
 mod watcher;
 
 use std::collections::HashMap;

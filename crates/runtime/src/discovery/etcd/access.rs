@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue,
-    PutOptions, ResponseHeader, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+    PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::fs;
 use tokio::time::timeout;
 
+use super::seen::Seen;
 use crate::planes::{EtcdConfig, TlsConfig};
 
 /// How long one operation may take.
@@ -73,25 +74,23 @@ impl Access {
     }
 
     /// All keys that begin with `prefix`, as of one moment.
-    pub(super) async fn list(
-        &self,
-        prefix: &str,
-    ) -> Result<(Vec<KeyValue>, ResponseHeader), EtcdError> {
+    pub(super) async fn list(&self, prefix: &str) -> Result<(Vec<KeyValue>, Seen), EtcdError> {
         let mut kv = self
             .client
             .kv_client()
             .max_decoding_message_size(LARGEST_ANSWER_BYTES);
         let options = GetOptions::new().with_prefix();
         let mut answer = in_time(kv.get(prefix, Some(options))).await?;
-        let header = answer.take_header().ok_or(EtcdError::Silent)?;
-        Ok((answer.take_kvs(), header))
+        let seen = answer.header().map(Seen::of).ok_or(EtcdError::Silent)?;
+        Ok((answer.take_kvs(), seen))
     }
 
-    /// Whether etcd answers under this prefix.
-    pub(super) async fn probe(&self, prefix: &str) -> Result<(), EtcdError> {
-        let options = GetOptions::new().with_prefix().with_count_only();
+    /// Where etcd is in its history; asks for a key that this process may read.
+    pub(super) async fn probe(&self, key: &str) -> Result<Seen, EtcdError> {
+        let options = GetOptions::new().with_count_only();
         let mut kv = self.client.kv_client();
-        in_time(kv.get(prefix, Some(options))).await.map(drop)
+        let answer = in_time(kv.get(key, Some(options))).await?;
+        answer.header().map(Seen::of).ok_or(EtcdError::Silent)
     }
 
     /// Watches all keys that begin with `prefix`, from `revision` on.
@@ -142,11 +141,12 @@ impl Access {
             .map(drop)
     }
 
-    /// Puts a key that lives by a lease.
-    pub(super) async fn put(&self, key: &str, value: &[u8], lease: i64) -> Result<(), EtcdError> {
+    /// Puts a key that lives by a lease; tells where etcd is then.
+    pub(super) async fn put(&self, key: &str, value: &[u8], lease: i64) -> Result<Seen, EtcdError> {
         let options = PutOptions::new().with_lease(lease);
         let mut kv = self.client.kv_client();
-        in_time(kv.put(key, value, Some(options))).await.map(drop)
+        let answer = in_time(kv.put(key, value, Some(options))).await?;
+        answer.header().map(Seen::of).ok_or(EtcdError::Silent)
     }
 
     /// Puts `new` in the place of `old`, and then removes it, so that whoever watches sees both.

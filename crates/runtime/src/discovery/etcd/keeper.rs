@@ -18,7 +18,8 @@ use super::super::{Instance, record};
 use super::access::{Access, EtcdError};
 use super::availability::{Availability, Away};
 use super::back_off::BackOff;
-use super::{key, random};
+use super::seen::Seen;
+use super::{ROOT, key, random};
 use crate::names::EndpointId;
 
 /// How long the goodbye of a process that ends may take.
@@ -47,6 +48,8 @@ pub(super) struct Keeper {
     ttl: Duration,
     start: Instant,
     lease: Option<(i64, Lease)>,
+    /// Where etcd was when the lease was granted or renewed, and up to where it had records of ours.
+    seen: Option<Seen>,
     kept: BTreeMap<(EndpointId, WorkerId), Kept>,
     back_off: BackOff,
     away: Option<Away>,
@@ -82,6 +85,7 @@ impl Keeper {
             ttl,
             start: Instant::now(),
             lease: None,
+            seen: None,
             kept: BTreeMap::new(),
             back_off: BackOff::new(),
             away: None,
@@ -192,7 +196,8 @@ impl Keeper {
                 State::Put => {}
                 State::ToPut(done) => {
                     let value = kept.record.encode_to_vec();
-                    self.access.put(&key, &value, lease).await?;
+                    let now = self.access.put(&key, &value, lease).await?;
+                    self.seen = Some(self.seen.map_or(now, |seen| seen.with(now)));
                     tell(done.take());
                     kept.state = State::Put;
                 }
@@ -221,6 +226,7 @@ impl Keeper {
         let now = self.start.elapsed();
         let Some((id, mut lease)) = self.lease else {
             let (id, ttl) = self.access.grant(self.ttl).await?;
+            self.seen = Some(self.access.probe(ROOT).await?);
             self.lease = Some((id, Lease::granted(now, ttl)));
             return Ok(id);
         };
@@ -234,8 +240,20 @@ impl Keeper {
             lease.answer(ttl);
             self.lease = Some((id, lease));
             self.metrics.renewals.inc();
+            self.look_back().await?;
         }
         Ok(id)
+    }
+
+    /// After a restart etcd may have older data, where the lease is but not every record: then all
+    /// are put again.
+    async fn look_back(&mut self) -> Result<(), EtcdError> {
+        let now = self.access.probe(ROOT).await?;
+        let before = self.seen.replace(now);
+        if before.is_some_and(|before| !before.goes_on_at(&now)) {
+            self.put_again();
+        }
+        Ok(())
     }
 
     /// Everything is to be put again, by a new lease.
@@ -243,6 +261,10 @@ impl Keeper {
         warn!("the lease with etcd has ended; its instances are registered again");
         self.metrics.losses.inc();
         self.lease = None;
+        self.put_again();
+    }
+
+    fn put_again(&mut self) {
         for kept in self.kept.values_mut() {
             if matches!(kept.state, State::Put) {
                 kept.state = State::ToPut(None);

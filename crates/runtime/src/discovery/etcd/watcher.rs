@@ -15,6 +15,7 @@ use super::access::{Access, EtcdError};
 use super::availability::{Availability, Away};
 use super::back_off::BackOff;
 use super::prefix;
+use super::seen::Seen;
 use crate::names::EndpointId;
 
 /// How often a watch is asked for a sign of life.
@@ -34,32 +35,6 @@ pub(super) struct Watcher {
     seen: Option<Seen>,
     /// Keys that were complained about.
     warned: HashSet<Vec<u8>>,
-}
-
-/// A point in the history of one etcd cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    cluster: u64,
-    /// The leader's term.
-    term: u64,
-    revision: i64,
-}
-
-impl Seen {
-    fn of(header: &ResponseHeader) -> Self {
-        Self {
-            cluster: header.cluster_id(),
-            term: header.raft_term(),
-            revision: header.revision(),
-        }
-    }
-
-    /// Whether what is now at `now` surely continues what was here: the same cluster, under the
-    /// same leader, and no earlier. A cluster that was restarted, perhaps with older data, has
-    /// had another election.
-    fn goes_on_at(&self, now: &Self) -> bool {
-        self.cluster == now.cluster && self.term == now.term && self.revision <= now.revision
-    }
 }
 
 /// Why a watch has to begin anew.
@@ -147,7 +122,7 @@ impl Watcher {
     }
 
     async fn list(&mut self) -> Result<Seen, EtcdError> {
-        let (keys, header) = self.access.list(&self.prefix).await?;
+        let (keys, seen) = self.access.list(&self.prefix).await?;
         let mut present = Vec::new();
         for record in keys.iter().filter_map(|key| self.record(key)) {
             if !record.leaving {
@@ -158,7 +133,6 @@ impl Watcher {
         let present = present.into_iter().map(instance).collect();
         self.board.present(&self.endpoint, present);
         self.metrics.resyncs.inc();
-        let seen = Seen::of(&header);
         self.seen = Some(seen);
         Ok(seen)
     }

@@ -1,0 +1,122 @@
+//! Discovery over a real etcd.
+#![cfg(all(feature = "etcd", target_os = "linux"))]
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod contract;
+mod leases;
+mod outages;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_observability::Registry;
+use forebay_runtime::{
+    Discovery, EndpointId, EtcdConfig, EtcdDiscovery, EtcdDiscoveryConfig, Health, Instance,
+    InstanceEvent, PlaneError, Tasks, Watch,
+};
+use forebay_testkit::Etcd;
+use forebay_tokens::WorkerId;
+use futures::StreamExt as _;
+use tokio::time::{sleep, timeout};
+
+/// How long a test waits for what must happen before it calls it missing.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// The shortest time to live that etcd grants here.
+const TTL: Duration = Duration::from_secs(1);
+
+async fn in_time<F: Future>(future: F) -> F::Output {
+    let output = timeout(DEADLINE, future).await;
+    output.expect("what had to happen did not")
+}
+
+/// Waits until something holds that tells nobody when it does.
+async fn until(mut holds: impl FnMut() -> bool) {
+    in_time(async {
+        while !holds() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// What a process has of its own.
+struct Process {
+    discovery: EtcdDiscovery,
+    registry: Registry,
+    health: Health,
+}
+
+impl Process {
+    async fn start(etcd: &Etcd) -> Self {
+        Self::connect(config(etcd.address())).await.unwrap()
+    }
+
+    async fn connect(config: EtcdDiscoveryConfig) -> Result<Self, PlaneError> {
+        let (registry, health) = (Registry::new(), Health::new());
+        let tasks = Tasks::new(&registry);
+        let discovery = EtcdDiscovery::connect(config, &tasks, &registry, &health);
+        let discovery = in_time(discovery).await?;
+        Ok(Self {
+            discovery,
+            registry,
+            health,
+        })
+    }
+
+    async fn watch(&self) -> Watch {
+        in_time(self.discovery.watch(&endpoint())).await.unwrap()
+    }
+
+    async fn list(&self) -> Vec<Instance> {
+        in_time(self.discovery.list(&endpoint())).await.unwrap()
+    }
+
+    fn is_degraded(&self) -> bool {
+        !self.health.report().degraded.is_empty()
+    }
+
+    /// The value of a metric without labels.
+    fn metric(&self, name: &str) -> f64 {
+        let metrics = self.registry.encode();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().trim().parse().unwrap()
+    }
+}
+
+fn config(address: String) -> EtcdDiscoveryConfig {
+    EtcdDiscoveryConfig {
+        members: vec![address],
+        access: EtcdConfig::default(),
+        ttl: TTL,
+        connect_timeout: DEADLINE,
+    }
+}
+
+fn endpoint() -> EndpointId {
+    EndpointId::new("forebay", "worker", "engine").unwrap()
+}
+
+fn instance(worker: u64) -> Instance {
+    Instance {
+        endpoint: endpoint(),
+        worker: WorkerId(worker),
+        address: format!("somewhere:{worker}"),
+        card: Bytes::from_static(b"card"),
+    }
+}
+
+fn put(worker: u64) -> InstanceEvent {
+    InstanceEvent::Put(instance(worker))
+}
+
+async fn next(watch: &mut Watch) -> InstanceEvent {
+    in_time(watch.next()).await.unwrap()
+}
+
+fn write(directory: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
+    let path = directory.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
