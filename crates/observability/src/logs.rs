@@ -12,6 +12,10 @@ use crate::config::{LogConfig, LogFormat};
 use crate::error::Error;
 
 /// The layer that writes log lines in the configured form.
+/// Dependencies that say at `info` what is said here, or what every attempt to connect comes to. A
+/// filter that names them has the last word.
+const CHATTY: &str = "async_nats=warn";
+
 pub(crate) fn layer<S, W>(
     config: &LogConfig,
     colour: bool,
@@ -22,7 +26,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::builder()
-        .parse(&config.filter)
+        .parse(format!("{CHATTY},{}", config.filter))
         .map_err(|source| Error::LogFilter {
             filter: config.filter.clone(),
             source,

@@ -183,6 +183,7 @@ fn at(plane: &impl Display) -> impl FnOnce(PlaneError) -> ConnectError {
     |source| ConnectError::Plane { plane, source }
 }
 
+#[cfg(not(all(feature = "etcd", feature = "nats", feature = "tcp")))]
 fn not_built(plane: &'static str, feature: &'static str, also: &'static str) -> ConnectError {
     ConnectError::NotBuilt {
         plane,

@@ -4,6 +4,7 @@
 
 mod connection;
 mod events;
+mod planes;
 mod requests;
 
 use std::time::Duration;
@@ -66,9 +67,8 @@ impl Process {
 
 async fn connect(config: &NatsConfig) -> Result<NatsConnection, PlaneError> {
     let registry = Registry::new();
-    let tasks = Tasks::new(&registry);
-    let connection = NatsConnection::connect(config, &tasks, &registry, &Health::new());
-    in_time(connection).await
+    let (tasks, health) = (Tasks::new(&registry), Health::new());
+    in_time(NatsConnection::connect(config, &tasks, &registry, &health)).await
 }
 
 fn config(server: &NatsServer) -> NatsConfig {

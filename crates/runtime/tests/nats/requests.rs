@@ -147,6 +147,26 @@ async fn streams_go_on_after_a_restart_of_the_server() {
     assert_eq!(state(&mut peer).await, PeerState::Lost);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_wait_for_a_server_that_is_silent() {
+    const FRAMES: u64 = 50_000;
+    let server = NatsServer::start();
+    let (here, there) = (Process::start(&server).await, Process::start(&server).await);
+    let worker = plane(&there, NatsPlaneConfig::default()).await;
+    let served = serve(&worker, Count).await;
+    let client = plane(&here, NatsPlaneConfig::default()).await;
+    let mut answer = ask(&client, &*served, FRAMES);
+    assert_eq!(in_time(answer.next()).await.unwrap().unwrap(), "0");
+    let pause = async {
+        server.pause();
+        here.connected(false).await;
+        there.connected(false).await;
+        server.resume();
+    };
+    let (end, ()) = future::join(read_from(answer, 1), pause).await;
+    assert_eq!(end.unwrap(), FRAMES);
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_come_back_ends_streams_after_the_grace() {
     let mut server = NatsServer::start();

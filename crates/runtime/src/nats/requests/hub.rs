@@ -45,13 +45,15 @@ pub(super) fn subject(process: Incarnation, end: End, session: SessionId) -> Sub
 
 /// What [`subject`] says of the end and the session.
 fn parse(subject: &str) -> Option<(End, SessionId)> {
-    let mut tokens = subject.rsplit('.');
-    let session = u64::from_str_radix(tokens.next()?, 16).ok()?;
-    let end = match tokens.next()? {
+    let of_process = subject.strip_prefix(PROCESS_SUBJECT)?.strip_prefix('.')?;
+    let (_, of_end) = of_process.split_once('.')?;
+    let (end, session) = of_end.split_once('.')?;
+    let end = match end {
         "c" => End::Client,
         "s" => End::Server,
         _ => return None,
     };
+    let session = u64::from_str_radix(session, 16).ok()?;
     Some((end, SessionId(session)))
 }
 
