@@ -8,12 +8,10 @@ use crate::answer::{Completion, End};
 use crate::cluster::{Cluster, Worker};
 use crate::load::Load;
 
-/// Enough tokens to take a second and more.
-const LONG: usize = 250;
-
-fn streams(frontend: SocketAddr, count: usize) -> Vec<Completion> {
+/// Streams of so many tokens, each of which has begun.
+fn streams(frontend: SocketAddr, count: usize, tokens: usize) -> Vec<Completion> {
     let open = |_| {
-        let mut stream = Completion::open(frontend, LONG).unwrap();
+        let mut stream = Completion::open(frontend, tokens).unwrap();
         stream.read(20).unwrap();
         stream
     };
@@ -33,7 +31,7 @@ fn a_cut_connection_goes_on_and_nothing_is_computed_again() {
     let (proxy, _worker) = behind_a_proxy(&cluster);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(frontend.address, 8);
+    let streams = streams(frontend.address, 8, 250);
     let connections = proxy.accepted();
     for _ in 0..3 {
         proxy.cut();
@@ -52,7 +50,8 @@ fn lost_and_found(fault: impl FnOnce(&FaultProxy)) {
     let (proxy, _worker) = behind_a_proxy(&cluster);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(frontend.address, 4);
+    // They would take more than half a minute.
+    let streams = streams(frontend.address, 4, 5000);
     fault(&proxy);
     for stream in streams {
         let end = stream.end();
@@ -99,7 +98,7 @@ fn bytes_that_vanish_are_noticed() {
     let (proxy, _worker) = behind_a_proxy(&cluster);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(frontend.address, 4);
+    let streams = streams(frontend.address, 4, 250);
     proxy.drop_bytes(Direction::ToClient, 10);
     for stream in streams {
         // Whatever it ends with, no token of it is wrong.
@@ -117,7 +116,7 @@ fn streams_of_a_lost_worker_go_on_at_another() {
     let (proxy, _lost) = behind_a_proxy(&cluster);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(frontend.address, 4);
+    let streams = streams(frontend.address, 4, 500);
     let _other = cluster.worker(&[]);
     frontend.until_workers(2);
     proxy.stall(Direction::ToClient);
