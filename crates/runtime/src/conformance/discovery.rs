@@ -75,7 +75,9 @@ impl View {
 /// Waits for a list that follows a drop, which is not confirmed.
 async fn listed(discovery: &dyn Discovery, component: &str, expected: &[Instance]) {
     let mut watch = watch(discovery, component).await;
-    View::default().until(&mut watch, expected).await;
+    let mut view = View::default();
+    view.apply(next(&mut watch).await);
+    view.until(&mut watch, expected).await;
     assert_eq!(list(discovery, component).await, expected);
 }
 

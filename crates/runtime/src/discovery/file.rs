@@ -6,6 +6,7 @@ mod leases;
 mod reader;
 mod service;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::collections::HashMap;

@@ -211,3 +211,7 @@ impl Record for Instance {
         &self.address
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
