@@ -16,7 +16,8 @@ use forebay_observability::Registry;
 use forebay_protocols::worker::StopConditions;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
-    EventPlane, EventStream, Instance, PlaneError, Planes, Publisher, Tasks, Topic,
+    EventPlane, EventStream, Instance, MemoryDiscovery, PlaneError, Planes, Publisher, Tasks,
+    TcpConfig, TcpPlane, Topic,
 };
 use forebay_tokens::{ContentKey, KvEvent, RoutingHash, Tier, WorkerId};
 use forebay_worker::{Worker, WorkerConfig, WorkerSpec};
@@ -128,15 +129,44 @@ async fn generate(engine: Arc<MockEngine>, number: u32) {
 }
 
 #[tokio::test]
-async fn every_router_knows_every_worker_s_cache_though_events_are_lost() {
+async fn every_router_knows_every_worker_s_cache_though_events_are_lost_in_process() {
     let tasks = Tasks::new(&Registry::new());
-    let mut planes = Planes::in_process();
+    let planes = Planes::in_process();
+    every_router_knows_every_worker_s_cache(planes.clone(), planes, &tasks).await;
+}
+
+#[tokio::test]
+async fn every_router_knows_every_worker_s_cache_though_events_are_lost_over_tcp() {
+    let tasks = Tasks::new(&Registry::new());
+    let bind = async || {
+        let plane = TcpPlane::bind(TcpConfig::default(), &tasks, &Registry::new()).await;
+        Arc::new(plane.unwrap())
+    };
+    let (workers, routers) = (bind().await, bind().await);
+    let discovery = Arc::new(MemoryDiscovery::new());
+    let workers = Planes {
+        discovery: discovery.clone(),
+        requests: workers.clone(),
+        events: workers,
+    };
+    let routers = Planes {
+        discovery,
+        requests: routers.clone(),
+        events: routers,
+    };
+    every_router_knows_every_worker_s_cache(workers, routers, &tasks).await;
+}
+
+async fn every_router_knows_every_worker_s_cache(workers_on: Planes, on: Planes, tasks: &Tasks) {
     let lost = Arc::new(AtomicU64::new(0));
-    planes.events = Arc::new(Lossy {
-        inner: planes.events,
-        random: Arc::default(),
-        lost: lost.clone(),
-    });
+    let planes = Planes {
+        events: Arc::new(Lossy {
+            inner: on.events,
+            random: Arc::default(),
+            lost: lost.clone(),
+        }),
+        ..on
+    };
     let config = MockerConfig {
         block_size_tokens: 16,
         kv_blocks: 64,
@@ -147,7 +177,7 @@ async fn every_router_knows_every_worker_s_cache_though_events_are_lost() {
     let mut workers = Vec::new();
     for id in (1..=4).map(WorkerId) {
         let key = ContentKey::new([7; 32]);
-        let engine = MockEngine::start("mock", &config, 0, key, &tasks).unwrap();
+        let engine = MockEngine::start("mock", &config, 0, key, tasks).unwrap();
         let engine = Arc::new(engine);
         let spec = WorkerSpec {
             id,
@@ -156,7 +186,7 @@ async fn every_router_knows_every_worker_s_cache_though_events_are_lost() {
             engine: engine.clone(),
             condition: None,
         };
-        let worker = Worker::start(&WorkerConfig::default(), spec, &planes, &tasks).await;
+        let worker = Worker::start(&WorkerConfig::default(), spec, &workers_on, tasks).await;
         workers.push(worker.unwrap());
         engines.insert(id, engine);
     }
@@ -165,14 +195,14 @@ async fn every_router_knows_every_worker_s_cache_though_events_are_lost() {
     let routers: Vec<_> = (0..3)
         .map(|_| {
             let pool = WorkerPool::new(info.clone(), &RouterConfig::default()).unwrap();
-            pool.follow(&planes, endpoint.clone(), "mock", &tasks);
+            pool.follow(&planes, endpoint.clone(), "mock", tasks);
             pool
         })
         .collect();
     let repairs = KvRepairs::default();
     let mut followers = BTreeMap::new();
     for instance in planes.discovery.list(&endpoint).await.unwrap() {
-        let engine = RemoteEngine::new(instance, &planes, &tasks).unwrap();
+        let engine = RemoteEngine::new(instance, &planes, tasks).unwrap();
         let known = (engine.kv_updates(&repairs), Held::default());
         followers.insert(engine.worker(), known);
     }
