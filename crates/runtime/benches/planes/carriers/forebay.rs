@@ -70,9 +70,8 @@ pub(super) async fn serve(name: &str, service: &str) {
     let plane = plane(name, service).await;
     let answers = Arc::new(Answers::start());
     let served = plane.serve(&endpoint(), WorkerId(1), answers).await;
-    println!(
-        "address {}",
-        served.expect("nobody else serves it").address()
-    );
+    // It is served for as long as this value is there.
+    let served = served.expect("nobody else serves it");
+    println!("address {}", served.address());
     future::pending().await
 }
