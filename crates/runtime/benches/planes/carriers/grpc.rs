@@ -14,6 +14,10 @@ use tower::service_fn;
 use super::Carrier;
 use crate::answers::Answers;
 
+/// Room for all that comes at a time: with less, thousands of small frames that wait to be read
+/// count as an attack, and end the connection.
+const WINDOW_BYTES: u32 = 256 << 20;
+
 /// Messages are what they are.
 #[derive(Clone, Copy)]
 struct Plain;
@@ -72,6 +76,7 @@ impl Carrier for Client {
 
 pub(super) async fn connect(address: &str) -> Box<dyn Carrier> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+    let endpoint = endpoint.initial_connection_window_size(WINDOW_BYTES);
     let channel = endpoint.tcp_nodelay(true).connect().await;
     Box::new(Client(tonic::client::Grpc::new(
         channel.expect("it connects"),
@@ -101,7 +106,9 @@ pub(super) async fn serve() {
         }
     });
     // As many streams as are asked for.
-    let server = Server::builder().max_concurrent_streams(None);
+    let server = Server::builder()
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(None);
     let served = server.serve_with_incoming(service, incoming).await;
     served.expect("it serves");
 }
