@@ -373,17 +373,14 @@ impl KvFollower {
         None
     }
 
-    /// Takes everything anew. `None` if it is not what it says, or older than what is known.
+    /// Takes everything anew, whatever was known before: it is the worker's own word. `None` if it is
+    /// not what it says.
     fn snapshot(
         &mut self,
         mark: KvMark,
         parts: Vec<(DpRank, Vec<KvEvent>)>,
         need: Need,
     ) -> Option<KvRepair> {
-        let before = self.known.as_ref().map(|known| known.position);
-        if before.is_some_and(|before| mark.position < before) {
-            return None;
-        }
         let mut digest = KvDigest::default();
         for (rank, events) in &parts {
             for event in events {
