@@ -270,3 +270,7 @@ impl Replicas {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

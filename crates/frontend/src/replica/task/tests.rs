@@ -1,0 +1,162 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use forebay_engine::{
+    Capabilities, Engine, EngineInfo, Error, GenerateRequest, GenerateStream, Load,
+};
+use forebay_observability::Registry;
+use forebay_router::RouterConfig;
+use forebay_runtime::{
+    EventPlane, EventStream, Health, PlaneError, Planes, Publisher, Stamp, Tasks, Topic,
+};
+use forebay_tokens::{BlockSize, RequestId, RoutingSeed, WorkerId};
+use futures::FutureExt as _;
+use futures::future::{self, BoxFuture};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::pool::WorkerPool;
+
+const WORKER: WorkerId = WorkerId(1);
+
+/// An event plane that loses one event in three.
+struct Lossy(Arc<dyn EventPlane>);
+
+struct LossyPublisher {
+    publisher: Box<dyn Publisher>,
+    published: AtomicU64,
+}
+
+impl EventPlane for Lossy {
+    fn publisher<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: WorkerId,
+    ) -> BoxFuture<'a, Result<Box<dyn Publisher>, PlaneError>> {
+        let publisher = self.0.publisher(topic, publisher);
+        let lossy = publisher.map(|publisher| {
+            let lossy = LossyPublisher {
+                publisher: publisher?,
+                published: AtomicU64::new(0),
+            };
+            Ok(Box::new(lossy) as Box<dyn Publisher>)
+        });
+        lossy.boxed()
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
+        publisher: &'a Instance,
+    ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
+        self.0.subscribe(topic, publisher)
+    }
+}
+
+impl Publisher for LossyPublisher {
+    fn epoch(&self) -> u64 {
+        self.publisher.epoch()
+    }
+
+    fn publish(&mut self, payload: bytes::Bytes) -> Stamp {
+        match self.published.fetch_add(1, Ordering::Relaxed) % 3 {
+            1 => Stamp {
+                publisher: WORKER,
+                epoch: self.epoch(),
+                sequence: 0,
+            },
+            _ => self.publisher.publish(payload),
+        }
+    }
+}
+
+/// Takes requests and says nothing.
+struct Silent(EngineInfo);
+
+impl Engine for Silent {
+    fn info(&self) -> &EngineInfo {
+        &self.0
+    }
+
+    fn generate(&self, _: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
+        future::pending().boxed()
+    }
+
+    fn abort(&self, _: &RequestId) {}
+
+    fn load(&self) -> Load {
+        Load::default()
+    }
+}
+
+/// A frontend's pool of one worker, among other frontends.
+fn frontend(planes: &Planes) -> (WorkerPool, Process) {
+    let metrics = Registry::new();
+    let process = Process {
+        tasks: Tasks::new(&metrics),
+        health: Health::new(),
+        metrics,
+    };
+    let (owner, books) = (Arc::new(Owner::telling()), SharedBooks::default());
+    Replicas::start(planes, "test", owner.clone(), books.clone(), &process).unwrap();
+    let model = EngineInfo {
+        model: "model".into(),
+        capabilities: Capabilities::GENERATE,
+        context_length: 4096,
+        vocabulary_size: 256,
+        block_size: BlockSize::new(16).unwrap(),
+        kv_blocks: 64,
+        eos_token_ids: vec![],
+        data_parallel_ranks: 1,
+    };
+    let pool = WorkerPool::owned(model.clone(), &RouterConfig::default(), owner).unwrap();
+    pool.add(WORKER, Arc::new(Silent(model))).unwrap();
+    books.joined(WORKER, &pool);
+    (pool, process)
+}
+
+/// Waits until two pools have the same in their books.
+async fn until_equal(one: &WorkerPool, other: &WorkerPool) {
+    let equal = async {
+        while one.workers()[0].load != other.workers()[0].load {
+            sleep(COLLECT / 2).await;
+        }
+    };
+    let equal = timeout(Duration::from_secs(60), equal).await;
+    assert!(equal.is_ok(), "{one:?}\n{other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gets_lost_is_made_up_for() {
+    let in_process = Planes::in_process();
+    let planes = Planes {
+        events: Arc::new(Lossy(in_process.events.clone())),
+        ..in_process
+    };
+    let (one, _process) = frontend(&planes);
+    let (other, process) = frontend(&planes);
+    let mut bookings = Vec::new();
+    for n in 0..40 {
+        let prompt: Vec<u32> = (0..n * 10 + 5).collect();
+        let prompt = one.prompt(&prompt, RoutingSeed::default());
+        bookings.push(one.choose(&prompt, None, &[]).unwrap().booking);
+        let nth = n as usize % bookings.len();
+        match n % 4 {
+            1 => bookings[nth].generated(20),
+            3 => drop(bookings.swap_remove(nth)),
+            _ => {}
+        }
+        sleep(COLLECT * (n % 3)).await;
+    }
+    assert!(one.workers()[0].load.requests > 10);
+    until_equal(&one, &other).await;
+    bookings.clear();
+    until_equal(&one, &other).await;
+    assert_eq!(other.workers()[0].load, Default::default());
+    let metrics = process.metrics.encode();
+    let first_alone = "forebay_frontend_replica_repairs_total 1";
+    assert!(
+        !metrics.lines().any(|line| line == first_alone),
+        "nothing was lost"
+    );
+}
