@@ -30,7 +30,9 @@ use server::Server;
 use tls::Tls;
 
 use super::services::Services;
-use super::session::{Answer, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler, random, until_quiet, watch_peer};
+use super::session::{
+    Answer, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler, random, until_quiet, watch_peer,
+};
 use super::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
     worker_unreachable,
@@ -89,6 +91,12 @@ pub enum BindError {
         /// What is wrong.
         source: std::io::Error,
     },
+    /// It listens on every interface, and nobody could tell under which address to reach it.
+    #[error("{listen} is every interface: others need an address to be advertised")]
+    Unadvertised {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
     /// TLS cannot be had as it is set.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -106,6 +114,10 @@ impl TcpPlane {
         tasks: &Tasks,
         registry: &Registry,
     ) -> Result<Self, BindError> {
+        if config.listen.ip().is_unspecified() && config.advertise.is_none() {
+            let listen = config.listen;
+            return Err(BindError::Unadvertised { listen });
+        }
         let tls = match config.tls.is_on() {
             true => Some(Arc::new(Tls::load(&config.tls)?)),
             false => None,
@@ -175,7 +187,7 @@ impl TcpPlane {
         let client = self.inner.client.clone();
         let text = address.to_string();
         let open = Box::new(move |first: Bytes| client.open(&address, &target, first));
-        Answer::new(&text, request, self.inner.limit_bytes, open)
+        Answer::stream(&text, request, self.inner.limit_bytes, open)
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_observability::Registry;
 use forebay_protocols::ErrorClass;
-use forebay_runtime::{RequestPlane as _, StreamRequest, TcpConfig};
+use forebay_runtime::{BindError, RequestPlane as _, StreamRequest, Tasks, TcpConfig, TcpPlane};
 use futures::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -160,4 +161,31 @@ async fn a_connection_that_nobody_needs_is_closed() {
     }
     assert_eq!(client.metric("forebay_tcp_client_streams"), 0.0);
     assert_eq!(client.metric("forebay_tcp_client_unread_chunks"), 0.0);
+}
+
+#[tokio::test]
+async fn who_listens_on_every_interface_has_to_say_where_it_is() {
+    let config = TcpConfig {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        ..TcpConfig::default()
+    };
+    let registry = Registry::new();
+    let bound = TcpPlane::bind(config.clone(), &Tasks::new(&registry), &registry).await;
+    assert!(matches!(bound, Err(BindError::Unadvertised { .. })));
+    for (advertise, expected) in [
+        ("worker-1.example", "tcp://worker-1.example:"),
+        ("10.1.2.3", "tcp://10.1.2.3:"),
+        ("10.1.2.3:7000", "tcp://10.1.2.3:7000/"),
+        ("::1", "tcp://[::1]:"),
+        ("[::1]:7000", "tcp://[::1]:7000/"),
+    ] {
+        let process = Process::start(TcpConfig {
+            advertise: Some(advertise.to_owned()),
+            ..config.clone()
+        })
+        .await;
+        let served = process.serve(1, Arc::new(Numbers::new())).await;
+        let address = served.address();
+        assert!(address.starts_with(expected), "{address}");
+    }
 }

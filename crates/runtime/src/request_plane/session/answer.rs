@@ -37,7 +37,7 @@ enum Phase {
 
 impl Answer {
     /// The answer to a request; frames of it may be `limit_bytes` long.
-    pub(crate) fn new(
+    pub(crate) fn stream(
         address: &str,
         request: StreamRequest,
         limit_bytes: usize,

@@ -15,8 +15,9 @@ use tokio_util::io::poll_read_buf;
 use super::serve::Serving;
 use super::shared::{SharedSession, Wakers};
 
-/// Room for what one read brings.
-const READ_BYTES: usize = 64 << 10;
+/// Room for what one read brings: at first, and when reads fill it.
+const LEAST_READ_BYTES: usize = 4 << 10;
+const MOST_READ_BYTES: usize = 64 << 10;
 /// Reads in a row; then something is written.
 const READS_AT_ONCE: usize = 4;
 /// What is handed to one write, about.
@@ -53,6 +54,8 @@ pub(crate) struct Connection {
     _permit: Option<OwnedSemaphorePermit>,
     /// Came after the peer's hello, or is being read.
     input: BytesMut,
+    /// Room for the next read.
+    read_bytes: usize,
     /// On its way out, the first part as far as it is not written.
     output: Vec<Bytes>,
     is_flushed: bool,
@@ -69,6 +72,7 @@ impl Connection {
             io,
             _permit: permit,
             input,
+            read_bytes: LEAST_READ_BYTES,
             output: Vec::new(),
             is_flushed: true,
         }
@@ -263,12 +267,12 @@ impl Link for Connection {
     ) -> io::Result<bool> {
         for _ in 0..READS_AT_ONCE {
             if self.input.is_empty() {
-                self.input.reserve(READ_BYTES);
+                self.make_room();
                 let io = Pin::new(&mut self.io);
                 match poll_read_buf(io, context, &mut self.input) {
                     Poll::Pending => return Ok(false),
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(bytes)) => self.has_read(bytes),
                     Poll::Ready(Err(error)) => return Err(error),
                 }
             }
@@ -297,6 +301,22 @@ impl Link for Connection {
 }
 
 impl Connection {
+    /// Room for a read. What a burst needed goes back after it.
+    fn make_room(&mut self) {
+        if self.input.capacity() > 2 * self.read_bytes {
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(self.read_bytes);
+    }
+
+    fn has_read(&mut self, bytes: usize) {
+        if bytes >= self.read_bytes {
+            self.read_bytes = (2 * self.read_bytes).min(MOST_READ_BYTES);
+        } else if bytes < self.read_bytes / 8 {
+            self.read_bytes = (self.read_bytes / 2).max(LEAST_READ_BYTES);
+        }
+    }
+
     /// Writes or flushes once; false if there was nothing to do.
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.output.is_empty() {
