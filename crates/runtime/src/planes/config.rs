@@ -84,7 +84,7 @@ impl TlsConfig {
     }
 }
 
-/// How etcd is talked to.
+/// How etcd is talked to. A user needs to read and write keys that begin with `/forebay/v1/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EtcdConfig {

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::mem;
 use std::time::Duration;
 
 use etcd_client::{Event, EventType, KeyValue, ResponseHeader, WatchResponse, WatchStream};
@@ -33,6 +34,8 @@ pub(super) struct Watcher {
     prefix: String,
     /// Up to where the board is; none if it must be listed anew.
     seen: Option<Seen>,
+    /// Whether it was ever listed.
+    is_listed: bool,
     /// Keys that were complained about.
     warned: HashSet<Vec<u8>>,
 }
@@ -63,6 +66,7 @@ impl Watcher {
             prefix: prefix(&endpoint),
             endpoint,
             seen: None,
+            is_listed: false,
             warned: HashSet::new(),
         }
     }
@@ -132,7 +136,9 @@ impl Watcher {
         let instance = |record| record::instance(record, &self.endpoint);
         let present = present.into_iter().map(instance).collect();
         self.board.present(&self.endpoint, present);
-        self.metrics.resyncs.inc();
+        if mem::replace(&mut self.is_listed, true) {
+            self.metrics.resyncs.inc();
+        }
         self.seen = Some(seen);
         Ok(seen)
     }

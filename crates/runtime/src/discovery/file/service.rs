@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -178,7 +179,7 @@ impl Service {
     /// Says what has become of the directory.
     fn take_stock(&mut self, outcome: Result<(), FileError>) {
         self.clock.looked = Instant::now();
-        let was_well = std::mem::replace(&mut self.clock.is_well, outcome.is_ok());
+        let was_well = mem::replace(&mut self.clock.is_well, outcome.is_ok());
         match outcome {
             Ok(()) if !was_well => {
                 info!("the directory of discovery is back");
