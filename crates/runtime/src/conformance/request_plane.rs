@@ -388,13 +388,24 @@ pub async fn ends_with_its_server(plane: &dyn RequestPlane) {
 
 /// A draining server lets streams go on and takes no more.
 pub async fn drains(plane: &dyn RequestPlane) {
-    let served = serve(plane, 1, |_| endless().take(100).boxed()).await;
+    let (finish, finishing) = watch::channel(false);
+    let served = serve(plane, 1, move |_| {
+        let mut finishing = finishing.clone();
+        let last = async move {
+            let told = finishing.wait_for(|is_told| *is_told).await;
+            told.expect("the sender is here");
+            Ok(frame(99))
+        };
+        endless().take(99).chain(stream::once(last)).boxed()
+    })
+    .await;
     let mut running = plane.open(served.address(), request("go"));
     next_frame(&mut running).await;
     let mut drained = served.drain();
     assert!((&mut drained).now_or_never().is_none(), "one stream runs");
     let error = failure(plane.open(served.address(), request("go"))).await;
     assert_eq!(error.class, ErrorClass::Unavailable);
+    finish.send_replace(true);
     let rest = async { running.count().await };
     let (count, ()) = in_time(future::join(rest, drained)).await;
     assert_eq!(count, 99);

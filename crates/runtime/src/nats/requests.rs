@@ -144,7 +144,7 @@ impl NatsPlane {
         let client = self.inner.client.clone();
         let text = address.to_string();
         let open = Box::new(move |first: Bytes| client.open(&address, &target, first));
-        Answer::new(&text, request, self.inner.limit_bytes, open)
+        Answer::stream(&text, request, self.inner.limit_bytes, open)
     }
 }
 

@@ -32,9 +32,14 @@ struct Process {
 
 impl Process {
     async fn start(server: &NatsServer) -> Self {
+        Self::at(server.url()).await
+    }
+
+    /// One that finds the server at `url`.
+    async fn at(url: String) -> Self {
         let registry = Registry::new();
         let (tasks, health) = (Tasks::new(&registry), Health::new());
-        let config = config(server);
+        let config = config_at(url);
         let connection = NatsConnection::connect(&config, &tasks, &registry, &health);
         Self {
             connection: in_time(connection).await.unwrap(),
@@ -72,8 +77,12 @@ async fn connect(config: &NatsConfig) -> Result<NatsConnection, PlaneError> {
 }
 
 fn config(server: &NatsServer) -> NatsConfig {
+    config_at(server.url())
+}
+
+fn config_at(url: String) -> NatsConfig {
     NatsConfig {
-        servers: vec![server.url()],
+        servers: vec![url],
         ..NatsConfig::default()
     }
 }

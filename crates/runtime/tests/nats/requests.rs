@@ -1,3 +1,4 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use forebay_runtime::{
     EndpointId, NatsPlane, NatsPlaneConfig, PeerState, PeerWatch, PlaneError, RequestPlane,
     ResponseStream, Served, StreamHandler, StreamRequest, request_plane_conformance_tests,
 };
-use forebay_testkit::NatsServer;
+use forebay_testkit::{Direction, FaultProxy, NatsServer};
 use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
 use futures::{StreamExt as _, future, stream};
@@ -283,4 +284,53 @@ async fn a_large_frame_goes_through_both_ways() {
     let mut answer = client.open(served.address(), StreamRequest::of(larger));
     let error = in_time(answer.next()).await.unwrap().unwrap_err();
     assert_eq!(error.class, ErrorClass::TooLarge);
+}
+
+/// A process whose way to the server can be disturbed.
+async fn behind_proxy(server: &NatsServer) -> (Process, FaultProxy) {
+    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+    let proxy = FaultProxy::to(target).unwrap();
+    let process = Process::at(format!("nats://{}", proxy.address())).await;
+    (process, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_go_on_when_one_side_alone_loses_the_server() {
+    const FRAMES: u64 = 50_000;
+    let server = NatsServer::start();
+    let (here, here_proxy) = behind_proxy(&server).await;
+    let (there, there_proxy) = behind_proxy(&server).await;
+    let worker = plane(&there, NatsPlaneConfig::default()).await;
+    let served = serve(&worker, Count).await;
+    let client = plane(&here, NatsPlaneConfig::default()).await;
+    for proxy in [&here_proxy, &there_proxy] {
+        let mut answer = ask(&client, &*served, FRAMES);
+        assert_eq!(in_time(answer.next()).await.unwrap().unwrap(), "0");
+        proxy.cut();
+        assert_eq!(read_from(answer, 1).await.unwrap(), FRAMES);
+    }
+    assert_eq!(here.metric("forebay_nats_reconnects_total"), 1.0);
+    assert_eq!(there.metric("forebay_nats_reconnects_total"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_nothing_comes_from_is_lost_until_something_does() {
+    let server = NatsServer::start();
+    let here = Process::start(&server).await;
+    let (there, proxy) = behind_proxy(&server).await;
+    let worker = plane(&there, NatsPlaneConfig::default()).await;
+    let served = serve(&worker, Forever).await;
+    let client = plane(&here, NatsPlaneConfig::default()).await;
+    let mut peer = client.peer(served.address());
+    assert_eq!(state(&mut peer).await, PeerState::Reachable);
+    let mut answer = ask(&client, &*served, 0);
+    assert_eq!(in_time(answer.next()).await.unwrap().unwrap(), "first");
+    proxy.stall(Direction::ToTarget);
+    let error = in_time(answer.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.reason, "worker_lost");
+    assert_eq!(state(&mut peer).await, PeerState::Lost);
+    proxy.pass();
+    assert_eq!(state(&mut peer).await, PeerState::Reachable);
+    let mut answer = ask(&client, &*served, 0);
+    assert_eq!(in_time(answer.next()).await.unwrap().unwrap(), "first");
 }

@@ -198,7 +198,7 @@ impl Client {
                     Some(Inbound::Preface(preface)) => return Some(preface),
                     Some(Inbound::Nobody) => return None,
                     // Of an earlier link.
-                    Some(Inbound::Packet(_)) => {}
+                    Some(Inbound::Packet(_) | Inbound::Unattached) => {}
                     None => return future::pending().await,
                 }
             }
@@ -222,7 +222,9 @@ impl Client {
     ) -> Result<(), Refusal> {
         driver.attach(hello)?;
         let to = subject(hello.incarnation, End::Server, hello.session);
-        driver.connect(PacketLink::new(&self.hub.connection, to, inbound));
+        let reply = subject(self.hub.incarnation, End::Client, hello.session);
+        let link = PacketLink::new(&self.hub.connection, to, Some(reply), inbound);
+        driver.connect(link);
         Ok(())
     }
 

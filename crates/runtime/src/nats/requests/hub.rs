@@ -9,6 +9,7 @@ use futures::stream::{AbortHandle, Abortable, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::message::Message;
 use crate::nats::connection::NatsConnection;
@@ -62,6 +63,8 @@ fn parse(subject: &str) -> Option<(End, SessionId)> {
 pub(super) enum Inbound {
     Preface(Preface),
     Packet(Packet),
+    /// The server has no link for the session, and waits for a hello.
+    Unattached,
     /// Nobody reads where the last hello went.
     Nobody,
 }
@@ -197,6 +200,7 @@ impl Hub {
             _ => match Message::decode(message.payload)? {
                 Message::Preface(preface) => Inbound::Preface(preface),
                 Message::Packet(packet) => Inbound::Packet(packet),
+                Message::Unattached => Inbound::Unattached,
             },
         };
         match (parse(&message.subject), inbound) {
@@ -209,10 +213,17 @@ impl Hub {
                 None
             }
             (Some((End::Server, session)), inbound @ Inbound::Packet(_)) => {
+                let client = message.reply?;
                 let routes = self.routes.lock();
                 let route = routes.servers.get(&session);
-                if let Some(packets) = route.and_then(|route| route.packets.as_ref()) {
-                    let _ = packets.try_send(inbound);
+                let packets = route.and_then(|route| route.packets.as_ref());
+                let is_attached = packets.is_some_and(|packets| {
+                    let taken = packets.try_send(inbound);
+                    !matches!(taken, Err(TrySendError::Closed(_)))
+                });
+                drop(routes);
+                if !is_attached {
+                    self.say(client, &Message::Unattached);
                 }
                 None
             }
@@ -250,15 +261,16 @@ impl Hub {
         Some(Begun { id, hellos })
     }
 
-    /// Tells a client that its session is not wanted. If there is no room for that, it asks again.
+    /// Tells a client that its session is not wanted.
     pub(super) fn refuse(&self, hello: &Hello, refusal: Refusal) {
-        let subject = subject(hello.incarnation, End::Client, hello.session);
-        let message = Message::Preface(Preface::Refused(refusal)).encode();
-        let _ = self
-            .connection
-            .client()
-            .publish(subject, message)
-            .now_or_never();
+        let client = subject(hello.incarnation, End::Client, hello.session);
+        self.say(client, &Message::Preface(Preface::Refused(refusal)));
+    }
+
+    /// Says something if there is room for it at once; whoever needs it asks again.
+    fn say(&self, to: Subject, message: &Message) {
+        let publish = self.connection.client().publish(to, message.encode());
+        let _ = publish.now_or_never();
     }
 }
 

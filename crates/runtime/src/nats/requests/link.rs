@@ -32,16 +32,20 @@ pub(super) struct PacketLink {
     client: Client,
     /// Where the peer reads.
     subject: Subject,
+    /// Where this end reads, for a peer that does not know it.
+    reply: Option<Subject>,
     packet_bytes: usize,
     /// A message that the client has not taken yet.
     unsent: Option<OutboundMessage>,
 }
 
 impl PacketLink {
-    /// A link to the peer that reads at `subject`, with what comes from it.
+    /// A link to the peer that reads at `subject`, with what comes from it. Packets say where to
+    /// `reply`, if that is given.
     pub(super) fn new(
         connection: &NatsConnection,
         subject: Subject,
+        reply: Option<Subject>,
         inbound: mpsc::Receiver<Inbound>,
     ) -> Self {
         let mut connected = connection.connected();
@@ -58,6 +62,7 @@ impl PacketLink {
             away: away.boxed(),
             client,
             subject,
+            reply,
             packet_bytes: message_bytes - HEADER_BYTES - SLACK_BYTES,
             unsent: None,
         }
@@ -71,7 +76,7 @@ impl PacketLink {
     fn queue(&mut self, message: &Message) {
         self.unsent = Some(OutboundMessage {
             subject: self.subject.clone(),
-            reply: None,
+            reply: self.reply.clone(),
             payload: message.encode(),
             headers: None,
         });
@@ -95,6 +100,9 @@ impl Link for PacketLink {
                 Poll::Ready(Some(Inbound::Packet(packet))) => session
                     .receive_packet(packet, wakers)
                     .map_err(io::Error::other)?,
+                Poll::Ready(Some(Inbound::Unattached)) => {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
                 // Late answers to a hello that was answered before.
                 Poll::Ready(Some(Inbound::Preface(_) | Inbound::Nobody)) => {}
                 Poll::Ready(None) => return Err(io::ErrorKind::UnexpectedEof.into()),

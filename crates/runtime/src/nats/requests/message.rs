@@ -10,6 +10,8 @@ pub(super) const HEADER_BYTES: usize = 1 + 8;
 const PREFACE: u8 = 1;
 /// The first byte of a message of frames.
 const PACKET: u8 = 2;
+/// The only byte of a message that asks for a hello.
+const UNATTACHED: u8 = 3;
 
 /// One message of a session. Which session it is of, its subject says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(super) enum Message {
     Preface(Preface),
     /// Frames, after the place of the first in the session's sequence (8 bytes, big-endian).
     Packet(Packet),
+    /// A server got a packet and has no link for it: the client is to say hello again.
+    Unattached,
 }
 
 impl Message {
@@ -37,6 +41,7 @@ impl Message {
                 bytes.put_slice(&packet.bytes);
                 bytes.freeze()
             }
+            Self::Unattached => Bytes::from_static(&[UNATTACHED]),
         }
     }
 
@@ -51,6 +56,7 @@ impl Message {
                 first_sequence: bytes.try_get_u64().ok()?,
                 bytes,
             })),
+            UNATTACHED => Some(Self::Unattached),
             _ => None,
         }
     }
@@ -72,6 +78,7 @@ mod tests {
         for message in [
             Message::Packet(packet),
             Message::Preface(Preface::Refused(Refusal::Stopping)),
+            Message::Unattached,
         ] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use forebay_mux::session::{Hello, Preface, Refusal, Session, SessionId};
 use futures::future;
+use tokio::sync::mpsc;
 
 use super::config::NatsPlaneConfig;
 use super::hub::{Begun, End, Hub, subject};
@@ -44,7 +45,7 @@ impl Server {
             future::pending::<()>().await
         };
         let drive = async {
-            let Some(first) = hellos.recv().await else {
+            let Some(first) = self.next_hello(&mut hellos).await else {
                 return;
             };
             if let Err(refusal) = self.attach(id, &session, &mut driver, &first) {
@@ -60,7 +61,7 @@ impl Server {
                             return;
                         }
                     }
-                    Some(hello) = hellos.recv() => {
+                    Some(hello) = self.next_hello(&mut hellos) => {
                         // One that comes too late does not fit any more, and changes nothing.
                         let _ = self.attach(id, &session, &mut driver, &hello);
                     }
@@ -71,6 +72,15 @@ impl Server {
             () = drive => {}
             () = upkeep => {}
         }
+    }
+
+    /// A hello that can be answered: one that came just before it was noticed that the server is
+    /// back waits for that. One that is lost with this future is said again.
+    async fn next_hello(&self, hellos: &mut mpsc::Receiver<Hello>) -> Option<Hello> {
+        let hello = hellos.recv().await?;
+        let mut connected = self.hub.connection.connected();
+        connected.wait_for(|connected| *connected).await.ok()?;
+        Some(hello)
     }
 
     /// Gives a session its link, and answers the hello.
@@ -84,7 +94,7 @@ impl Server {
         driver.attach(hello)?;
         let inbound = self.hub.listen_as_server(id);
         let to = subject(hello.incarnation, End::Client, id);
-        let mut link = PacketLink::new(&self.hub.connection, to, inbound);
+        let mut link = PacketLink::new(&self.hub.connection, to, None, inbound);
         link.say_first(&Message::Preface(Preface::Hello(session.hello())));
         driver.connect(link);
         Ok(())
