@@ -97,7 +97,7 @@ use streams::{Lane, Streams};
 pub const CHUNK_COST: usize = 32;
 /// The longest target of a stream, bytes.
 pub const MAX_TARGET_BYTES: usize = 4096;
-/// The longest error that a stream ends with, bytes. A longer one arrives empty.
+/// The longest error that a stream ends with, bytes. A longer one is cut there.
 pub const MAX_ERROR_BYTES: usize = 8192;
 
 /// One end of a session. See the [module](self).
@@ -369,13 +369,10 @@ impl Session {
     }
 }
 
-/// An error that fits into a frame; one that does not goes empty.
-fn bounded(error: Bytes) -> Bytes {
-    if error.len() <= MAX_ERROR_BYTES {
-        error
-    } else {
-        Bytes::new()
-    }
+/// An error, as far as a frame takes it.
+fn bounded(mut error: Bytes) -> Bytes {
+    error.truncate(MAX_ERROR_BYTES);
+    error
 }
 
 #[cfg(test)]

@@ -164,11 +164,11 @@ fn a_stream_that_is_reset_before_it_was_sent_never_was() {
 }
 
 #[test]
-fn an_error_that_is_too_long_goes_empty() {
+fn an_error_that_is_too_long_is_cut() {
     let mut pair = Pair::new();
     let id = open(&mut pair);
     pair.server.reset(id, vec![1; MAX_ERROR_BYTES + 1].into());
-    let error = Bytes::new();
+    let error = Bytes::from(vec![1; MAX_ERROR_BYTES]);
     assert_eq!(pair.settle().0, [Event::Reset { id, error }]);
 }
 
