@@ -1,12 +1,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Format, Toml};
 use figment::{Figment, Provider};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
+use crate::config::environment;
 use crate::flag::Flag;
 use crate::layer::Layer;
 use crate::leaf::{Leaf, leaves, toml};
@@ -34,9 +35,7 @@ impl<T: Serialize + DeserializeOwned + Default> Settings<T> {
         flags: Vec<Flag>,
         open: &[&str],
     ) -> Result<Self, Error> {
-        let prefix = format!("FOREBAY_{}__", component.to_uppercase());
-        let environment = Env::prefixed(&prefix).split("__");
-        Self::of_layers(file, environment, flags, open)
+        Self::of_layers(file, environment(component), flags, open)
     }
 
     fn of_layers(
@@ -169,7 +168,7 @@ mod tests {
     }
 
     /// What the environment would say.
-    fn environment(pairs: &[(&str, &str)]) -> Layer {
+    fn said(pairs: &[(&str, &str)]) -> Layer {
         let mut dict = Dict::new();
         for (key, value) in pairs {
             let nested = figment::util::nest(key, value.parse::<Value>().unwrap());
@@ -188,8 +187,7 @@ mod tests {
     ) -> Result<Settings<Sample>, Error> {
         let mut path = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut path, file.as_bytes()).unwrap();
-        let environment = environment(pairs);
-        Settings::of_layers(Some(path.path()), environment, flags, &["server.headers"])
+        Settings::of_layers(Some(path.path()), said(pairs), flags, &["server.headers"])
     }
 
     #[test]
@@ -264,12 +262,8 @@ mod tests {
         );
         let error = load("nonsense", &[], vec![]).unwrap_err();
         assert!(error.to_string().ends_with(" is not TOML"), "{error}");
-        let missing: Result<Settings<Sample>, _> = Settings::of_layers(
-            Some(Path::new("/nowhere.toml")),
-            environment(&[]),
-            vec![],
-            &[],
-        );
+        let missing: Result<Settings<Sample>, _> =
+            Settings::of_layers(Some(Path::new("/nowhere.toml")), said(&[]), vec![], &[]);
         assert!(missing.unwrap_err().to_string().contains("/nowhere.toml"));
     }
 

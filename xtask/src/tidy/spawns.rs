@@ -25,10 +25,6 @@ struct Place {
 
 const PLACES: &[Place] = &[
     Place {
-        path: "crates/cli/src/models.rs",
-        reason: "fetching a model comes before there is anything that a shutdown would drain",
-    },
-    Place {
         path: "crates/runtime/src/tasks.rs",
         reason: "`Tasks` is what everything else spawns through",
     },
