@@ -1,12 +1,25 @@
 //! How an error crosses a session.
 
 use bytes::Bytes;
+use forebay_mux::session::MAX_ERROR_BYTES;
 use forebay_protocols::{Error, ErrorClass, worker};
 use prost::Message as _;
 
-/// An error as the bytes that end a stream.
+/// The longest that each text of an error may be: all four fit, with what is between them.
+const MAX_TEXT_BYTES: usize = MAX_ERROR_BYTES / 4 - 16;
+
+/// An error as the bytes that end a stream. Texts that are too long for that are cut.
 pub(crate) fn encode(error: Error) -> Bytes {
-    worker::Error::from(error).encode_to_vec().into()
+    let mut error = worker::Error::from(error);
+    for text in [
+        &mut error.reason,
+        &mut error.message,
+        &mut error.param,
+        &mut error.diagnostic,
+    ] {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    }
+    error.encode_to_vec().into()
 }
 
 /// The error that ended a stream.
@@ -34,4 +47,21 @@ pub(crate) fn frame_too_large(bytes: usize) -> Error {
     let message = "the request or its answer is too large for the connection";
     Error::new(ErrorClass::TooLarge, "frame_too_large", message)
         .with_diagnostic(format!("a frame of {bytes} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_arrives_as_what_it_is() {
+        let long = "ä".repeat(MAX_ERROR_BYTES);
+        let error = Error::new(ErrorClass::Internal, "engine_failed", long.as_str())
+            .with_diagnostic(long.as_str());
+        let bytes = encode(error);
+        assert!(bytes.len() <= MAX_ERROR_BYTES, "{}", bytes.len());
+        let error = decode(&bytes);
+        assert_eq!(error.reason, "engine_failed");
+        assert!(error.diagnostic.is_some_and(|cut| long.starts_with(&cut)));
+    }
 }
