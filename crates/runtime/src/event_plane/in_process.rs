@@ -112,17 +112,7 @@ impl EventPlane for InProcessEvents {
         topic: &'a Topic,
         _publisher: &'a Instance,
     ) -> BoxFuture<'a, Result<EventStream, PlaneError>> {
-        async move {
-            let channel = self.shared.lock().channel(topic);
-            let queue = Arc::new(Mutex::new(Queue::new(EVENTS, BYTES)));
-            channel.subscribers.lock().push(Arc::downgrade(&queue));
-            Ok(Subscription {
-                queue,
-                _channel: channel,
-            }
-            .boxed())
-        }
-        .boxed()
+        async move { Ok(self.subscription(topic)) }.boxed()
     }
 }
 
