@@ -136,6 +136,18 @@ impl NatsConnection {
         standing.is_there() && standing.back_since.is_none_or(is_steady)
     }
 
+    /// Waits for the end of the next absence of the server, and until it has the subscriptions again.
+    pub(super) async fn back(&self) {
+        let mut connected = self.connected();
+        for is_there in [false, true] {
+            if connected.wait_for(|now| *now == is_there).await.is_err() {
+                // It will not be back.
+                return std::future::pending().await;
+            }
+        }
+        self.settle().await;
+    }
+
     /// Waits until the server has what was sent before, for a moment at most; not at all while it
     /// is away.
     pub(super) async fn settle(&self) {

@@ -50,9 +50,9 @@ const NEW_FEEDS: usize = 64;
 /// oldest are lost. A subscriber may be 1,024 events or 64 MiB behind. A payload that is larger
 /// than a message of the server may be is sent in parts, up to 64 MiB; a larger one is lost.
 ///
-/// While the server is away, publishers go on with their numbers, and subscribers hear nothing;
-/// when it is back they are subscribed again. What was lost meanwhile shows as [`Lagged`] at the
-/// next event.
+/// While the server is away, publishers go on with their numbers, and subscribers hear nothing.
+/// When it is back they are subscribed again, and are told [`Lagged`] at once, whether they missed
+/// anything or not: it cannot be known before the next event.
 ///
 /// An epoch is the time, in microseconds since 1970, at which its publisher was made, or one more
 /// than the last of this plane. So a restarted process has later epochs, if the clock of its machine
@@ -95,7 +95,7 @@ impl NatsEvents {
             tasks.spawn(
                 TaskKind::Critical,
                 "nats_event_reader",
-                reader::run(new_feeds),
+                reader::run(new_feeds, connection.clone()),
             ),
         ];
         Self {

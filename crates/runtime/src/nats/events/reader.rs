@@ -1,6 +1,7 @@
 //! From NATS to the subscribers' queues, for all of them in one task.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 
 use async_nats::Subscriber;
 use bytes::Bytes;
@@ -12,12 +13,16 @@ use tokio::sync::mpsc;
 use super::assembly::Assembly;
 use super::gaps::Gaps;
 use super::message::Message;
-use crate::event_plane::Lagged;
 use crate::event_plane::queue::Queue;
+use crate::event_plane::{Event, Lagged};
+use crate::nats::connection::NatsConnection;
 use crate::nats::metrics::Metrics;
 
 /// The messages of one subscription, each put into its queue when it is polled for.
-pub(super) struct Feed(BoxStream<'static, ()>);
+pub(super) struct Feed {
+    messages: BoxStream<'static, ()>,
+    queue: Weak<Mutex<Queue>>,
+}
 
 impl Feed {
     /// The feed of a queue, which ends when the handle says so.
@@ -27,28 +32,57 @@ impl Feed {
         metrics: Metrics,
     ) -> (Self, AbortHandle) {
         let mut inbox = Inbox {
-            queue,
+            queue: queue.clone(),
             assembly: Assembly::default(),
             gaps: Gaps::default(),
             metrics,
         };
         let (handle, registration) = AbortHandle::new_pair();
         let feed = messages.map(move |message| inbox.take(message.payload));
-        (Self(Abortable::new(feed, registration).boxed()), handle)
+        let feed = Self {
+            messages: Abortable::new(feed, registration).boxed(),
+            queue: Arc::downgrade(&queue),
+        };
+        (feed, handle)
     }
 }
 
-/// Feeds queues until there will be no more of them.
-pub(super) async fn run(mut new_feeds: mpsc::Receiver<Feed>) {
+/// Feeds queues until there will be no more of them. After each absence of the server all of them are
+/// told that something may be missing.
+pub(super) async fn run(mut new_feeds: mpsc::Receiver<Feed>, connection: NatsConnection) {
     let mut feeds = SelectAll::new();
+    let mut queues = Vec::new();
+    let mut back = pin!(connection.back());
     loop {
         tokio::select! {
             new = new_feeds.recv() => match new {
-                Some(Feed(feed)) => feeds.push(feed),
+                Some(Feed { messages, queue }) => {
+                    feeds.push(messages);
+                    queues.retain(|queue: &Weak<_>| queue.strong_count() > 0);
+                    queues.push(queue);
+                }
                 None => return,
             },
             Some(()) = feeds.next(), if !feeds.is_empty() => (),
+            () = &mut back => {
+                queues.iter().filter_map(Weak::upgrade).for_each(|queue| {
+                    push(&queue, [Err(Lagged { missed: 1 })]);
+                });
+                back.set(connection.back());
+            }
         }
+    }
+}
+
+/// Adds to a queue, and wakes its consumer.
+fn push<const N: usize>(queue: &Mutex<Queue>, items: [Result<Event, Lagged>; N]) {
+    let mut queue = queue.lock();
+    let consumer = items
+        .into_iter()
+        .fold(None, |consumer, item| queue.push(item).or(consumer));
+    drop(queue);
+    if let Some(consumer) = consumer {
+        consumer.wake();
     }
 }
 
@@ -69,17 +103,12 @@ impl Inbox {
         let Some((event, unsent)) = self.assembly.push(message) else {
             return;
         };
-        let missed = self.gaps.before(event.stamp, unsent);
-        let mut queue = self.queue.lock();
-        let mut consumer = None;
-        if missed > 0 {
-            self.metrics.events_lost.inc_by(missed);
-            consumer = queue.push(Err(Lagged { missed }));
-        }
-        let consumer = queue.push(Ok(event)).or(consumer);
-        drop(queue);
-        if let Some(consumer) = consumer {
-            consumer.wake();
+        match self.gaps.before(event.stamp, unsent) {
+            0 => push(&self.queue, [Ok(event)]),
+            missed => {
+                self.metrics.events_lost.inc_by(missed);
+                push(&self.queue, [Err(Lagged { missed }), Ok(event)]);
+            }
         }
     }
 }
