@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_mux::session::{DetachCause, Incarnation, Session, SessionId, StreamId};
 use forebay_protocols::Error;
-use futures::future;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -142,8 +141,8 @@ impl Client {
             () = idle => {}
             () = quiet => session.close(),
         }
-        // The driver tells the peer, and ends.
-        future::pending().await
+        // The driver tells the peer, and ends; one that does not take it is waited for no longer.
+        sleep(self.config.handshake_timeout).await;
     }
 }
 

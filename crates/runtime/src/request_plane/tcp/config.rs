@@ -24,8 +24,8 @@ pub struct TcpConfig {
     /// Streams of one connection; beyond, a stream is refused with `too_many_streams`. Default
     /// 16,384.
     pub max_streams: u32,
-    /// The largest frame, in bytes; it takes part in the limit of memory for a stream that is being
-    /// read. Default 64 MiB.
+    /// The largest frame, in bytes. One takes as much memory while it is put together. Default
+    /// 64 MiB.
     pub max_frame_bytes: usize,
     /// What a stream may have on its way that nobody took, in bytes, each way. Default 64 KiB.
     pub window_bytes: u32,

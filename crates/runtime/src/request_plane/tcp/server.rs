@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_mux::session::{Hello, Incarnation, Preface, Refusal, Session, SessionId};
-use futures::future;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -175,8 +174,8 @@ impl Server {
             let is_quiet = || session.is_quiet() && !self.services.takes_streams();
             until_quiet(&self.tasks, is_quiet).await;
             session.close();
-            // The driver tells the peer, and ends.
-            future::pending::<()>().await
+            // The driver tells the peer, and ends; one that does not take it is waited for no longer.
+            sleep(self.config.handshake_timeout).await;
         };
         let drive = async {
             if !self.attach(&session, &mut driver, arrival).await {
