@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forebay_observability::Registry;
 
 use super::choice::{DiscoveryChoice, EventsChoice, RequestsChoice};
-use super::config::PlanesConfig;
+use super::config::{PlanesConfig, temporary_dir};
 #[cfg(feature = "nats")]
 use super::nats::NatsPlanes;
 use super::own_directory::own_directory;
@@ -167,7 +167,8 @@ impl PlanesConfig {
     ) -> Result<FileDiscovery, PlaneError> {
         let directory = match directory {
             Some(directory) => directory.to_owned(),
-            None => own_directory().map_err(|error| PlaneError::Unreachable(error.into()))?,
+            None => own_directory(&temporary_dir())
+                .map_err(|error| PlaneError::Unreachable(error.into()))?,
         };
         let config = FileConfig {
             ttl: self.lease(),
