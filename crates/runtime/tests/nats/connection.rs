@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use crate::{Process, config, connect};
 
 /// The error of a connection that must fail, with its sources.
-async fn failure(config: &NatsConfig) -> String {
+pub(crate) async fn failure(config: &NatsConfig) -> String {
     let error = connect(config).await.expect_err("nobody was to be let in");
     assert!(matches!(error, PlaneError::Unreachable(_)));
     let mut text = error.to_string();

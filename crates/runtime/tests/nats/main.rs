@@ -6,6 +6,7 @@ mod connection;
 mod events;
 mod planes;
 mod requests;
+mod tls;
 
 use std::time::Duration;
 
