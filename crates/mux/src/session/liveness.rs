@@ -115,7 +115,8 @@ impl Session {
     }
 
     /// Does what time asks for: a heartbeat (call [`Self::transmit`] then), or the end of a session
-    /// whose peer is silent or does not come back.
+    /// whose peer is silent or does not come back. A silent peer is told, in one frame that may or
+    /// may not reach it: where only one direction is cut, the other end learns it so.
     ///
     /// A check of the peer's silence that runs more than 100 ms late gives it a heartbeat's time
     /// more: what it sent may be there unread, since this process was held up.
@@ -125,7 +126,10 @@ impl Session {
                 if now > self.link.silent_at + LATE {
                     self.link.silent_at = now + self.config.heartbeat;
                 } else if now >= self.link.silent_at {
-                    return self.lose(LostCause::Silent);
+                    self.lose(LostCause::Silent);
+                    // It may hear this side though it is not heard.
+                    self.link.state = State::Closing;
+                    return;
                 }
                 self.link.heartbeat_due |= now >= self.link.last_sent + self.config.heartbeat;
             }

@@ -280,14 +280,21 @@ fn the_idle_say_that_they_are_there() {
 #[test]
 fn a_silent_peer_is_lost() {
     let mut pair = Pair::new();
+    let mut said = Vec::new();
     while let Some(at) = pair.client.next_timeout() {
+        said.clear();
         pair.client.handle_timeout(at);
-        pair.client.transmit(at, LIMIT, &mut Vec::new());
+        pair.client.transmit(at, LIMIT, &mut said);
         pair.now = at;
     }
     assert_eq!(pair.now, ms(1000 + 1200));
     assert_eq!(pair.events().0, [Event::Lost(LostCause::Silent)]);
     assert_eq!(pair.client.open(Bytes::new()), Err(OpenError::Ended));
+    // If only one direction is cut, the peer learns that it is not heard.
+    for part in said {
+        pair.server.receive(pair.now, part).unwrap();
+    }
+    assert_eq!(pair.events().1, [Event::Lost(LostCause::Closed)]);
 }
 
 #[test]

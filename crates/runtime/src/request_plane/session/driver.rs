@@ -174,7 +174,9 @@ impl Driver {
                 Err(_) => Ok(()),
             };
             if is_over {
-                let is_told = self.connection.as_ref().is_none_or(|link| link.is_empty());
+                // Who is silent may take nothing for ever.
+                let is_told = self.session.is_silent()
+                    || self.connection.as_ref().is_none_or(|link| link.is_empty());
                 if is_told || read.is_err() || written.is_err() {
                     self.disconnect();
                     return Poll::Ready(Driven::Over);
