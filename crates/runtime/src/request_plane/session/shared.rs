@@ -389,6 +389,11 @@ impl SharedSession {
         self.state.lock().end.is_some()
     }
 
+    /// Whether it has ended because nothing came from its peer.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.state.lock().end == Some(LostCause::Silent)
+    }
+
     /// Whether it carries nobody's request.
     pub(crate) fn is_quiet(&self) -> bool {
         self.state.lock().requests == 0
