@@ -16,6 +16,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::output::Output;
 
+/// How long the output of a child that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A child process whose output is kept, and that does not outlive the test: it is killed when
 /// this is dropped, and by the system when the test's process is killed.
 ///
@@ -141,7 +144,7 @@ impl Child {
         self.ended_within(Duration::ZERO).is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for what it said last.
     ///
     /// # Panics
     ///
@@ -149,7 +152,11 @@ impl Child {
     #[track_caller]
     pub fn wait_end(&mut self, patience: Duration) -> ExitStatus {
         match self.ended_within(patience) {
-            Some(status) => status,
+            Some(status) => {
+                // Children of its own may go on saying something.
+                self.output.wait_for_end(LAST_WORDS);
+                status
+            }
             None => panic!("{self:?} did not end"),
         }
     }
@@ -259,6 +266,9 @@ mod tests {
         child.wait_line(PATIENCE, |line| (line == "one").then_some(()));
         assert_eq!(child.wait_end(PATIENCE).code(), Some(3));
         assert!(format!("{child:?}").contains("one\n"));
+        let mut last = shell("echo last words");
+        last.wait_end(PATIENCE);
+        assert_eq!(last.output(), "last words\n");
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Output {
         }
     }
 
+    /// Waits until both streams have ended.
+    pub(crate) fn wait_for_end(&self, patience: Duration) {
+        self.wait_for(patience, |_| None::<()>);
+    }
+
     /// Everything that is kept.
     pub(crate) fn text(&self) -> String {
         let lines = self.shared.lines.lock();

@@ -53,9 +53,13 @@ fn measure(table: &mut Table) {
         &|| proxy.stall(Direction::ToTarget),
         &pass,
     );
+
+    // Its port refuses connections then, and the proxy's would not.
+    let direct = Process::worker(directory.path(), 1);
+    frontend.until_workers(2);
     let began = Instant::now();
-    worker.child.kill();
-    frontend.until_workers(0);
+    direct.child.kill();
+    frontend.until_workers(1);
     table.put(
         "kill -9 of a worker until it is out",
         began.elapsed().as_secs_f64() * 1e3,

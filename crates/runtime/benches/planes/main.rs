@@ -1,9 +1,9 @@
 //! What the request planes cost, each beside its limit in the same run: a table for
 //! `docs/benchmarks.md`, printed by `cargo xtask bench planes`.
 //!
-//! Every server is a process of its own, which is this program again, so that each side's CPU time,
-//! memory and descriptors are its own. Both have one thread that polls: what is measured is the
-//! work, not how many threads share it. The rows take turns, so that a slow second of a shared
+//! For each row, client and server are processes of their own, which are this program again, so that
+//! each side's CPU time, memory and descriptors are its own. Both have one thread that polls: what
+//! is measured is the work, not how many threads share it. The rows take turns, so that a slow second of a shared
 //! machine does not fall on one of them.
 
 #![allow(clippy::print_stdout)]
@@ -41,11 +41,14 @@ fn main() {
             let (name, service) = ((*name).to_owned(), (*service).to_owned());
             runtime.spawn(async move { carriers::serve(&name, &service).await })
         }
-        ["--repeats", repeats] => {
-            let repeats = repeats.parse().expect("--repeats takes a number");
-            runtime.spawn(table::run(repeats))
+        ["--measure", name] => {
+            let name = (*name).to_owned();
+            runtime.spawn(async move { measure::run(&name).await })
         }
-        [] => runtime.spawn(table::run(3)),
+        ["--repeats", repeats] => {
+            return table::run(repeats.parse().expect("--repeats takes a number"));
+        }
+        [] => return table::run(3),
         _ => panic!("the arguments are none, or --repeats N"),
     };
     runtime.block_on(run).expect("nothing panics");

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use futures::stream::{BoxStream, StreamExt as _, select_all};
 
 use crate::answers;
-use crate::carriers::{Carrier, Connected};
+use crate::carriers::{Carrier, Connected, Kind, ROWS, connect};
 
 /// How long round trips are measured.
 const TIME: Duration = Duration::from_secs(2);
@@ -27,10 +27,34 @@ const IDLE_STREAMS: usize = 10_000;
 /// What both sides used, the server's in the second place; where there is one process, all of it
 /// is in the first.
 #[derive(Clone, Copy)]
-pub(crate) struct Sides(pub(crate) f64, pub(crate) Option<f64>);
+struct Sides(f64, Option<f64>);
+
+/// What a line begins with that tells a number.
+pub(crate) const MEASURED: &str = "measured ";
+
+/// Measures a row, in a process that has done nothing else: each number is a line of the column and
+/// what each side used.
+pub(crate) async fn run(name: &str) {
+    let row = ROWS.iter().find(|row| row.name == name);
+    let row = row.expect("there is such a row");
+    let connected = connect(row).await;
+    let put = |column: usize, sides: Sides| match sides.1 {
+        Some(server) => println!("{MEASURED}{column} {} {server}", sides.0),
+        None => println!("{MEASURED}{column} {}", sides.0),
+    };
+    if row.kind == Kind::Streams {
+        // First, for memory that was in use before is there to be used again.
+        let idle = idle(&connected).await;
+        put(3, idle.descriptors);
+        put(4, idle.bytes);
+        put(2, token_cpu(&connected).await);
+    }
+    put(0, Sides(latency(&*connected.carrier).await, None));
+    put(1, request_cpu(&connected).await);
+}
 
 /// The median of round trips one after the other, in microseconds.
-pub(crate) async fn latency(carrier: &dyn Carrier) -> f64 {
+async fn latency(carrier: &dyn Carrier) -> f64 {
     let mut times = Vec::new();
     let began = Instant::now();
     while began.elapsed() < TIME {
@@ -49,7 +73,7 @@ async fn round_trip(carrier: &dyn Carrier) {
 }
 
 /// CPU time per request, in microseconds, with many at a time.
-pub(crate) async fn request_cpu(connected: &Connected) -> Sides {
+async fn request_cpu(connected: &Connected) -> Sides {
     let before = cpu(connected.server.as_ref());
     let began = Instant::now();
     let client = async || {
@@ -66,7 +90,7 @@ pub(crate) async fn request_cpu(connected: &Connected) -> Sides {
 }
 
 /// CPU time per token, in microseconds, where an engine has one for each stream at a time.
-pub(crate) async fn token_cpu(connected: &Connected) -> Sides {
+async fn token_cpu(connected: &Connected) -> Sides {
     let mut streams: Vec<_> = (0..TOKEN_STREAMS)
         .map(|_| connected.carrier.open(answers::tokens(TOKENS)))
         .collect();
@@ -86,13 +110,13 @@ pub(crate) async fn token_cpu(connected: &Connected) -> Sides {
 }
 
 /// Descriptors with many streams open, and memory of each in bytes.
-pub(crate) struct Idle {
-    pub(crate) descriptors: Sides,
-    pub(crate) bytes: Sides,
+struct Idle {
+    descriptors: Sides,
+    bytes: Sides,
 }
 
 /// What streams cost that only are there.
-pub(crate) async fn idle(connected: &Connected) -> Idle {
+async fn idle(connected: &Connected) -> Idle {
     let server = connected.server.as_ref();
     round_trip(&*connected.carrier).await;
     let before = resident(server);

@@ -1,9 +1,14 @@
 //! The rows and the table.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::process::Command;
+use std::time::Duration;
 
-use crate::carriers::{Kind, ROWS, connect};
-use crate::measure::{self, Sides};
+use forebay_testkit::Child;
+
+use crate::carriers::ROWS;
+use crate::measure::MEASURED;
 
 /// The columns, with the digits after the point of each.
 const COLUMNS: &[(&str, usize)] = &[
@@ -14,24 +19,33 @@ const COLUMNS: &[(&str, usize)] = &[
     ("bytes an idle stream", 0),
 ];
 
-/// What was measured: by row and column, each side's numbers.
-type Cells = BTreeMap<(usize, usize), Vec<Sides>>;
+/// Long enough for any row.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What was measured: by row and column, the numbers of each side.
+type Cells = BTreeMap<(usize, usize), Vec<Vec<f64>>>;
 
 /// Measures every row so often, and prints medians and spreads.
-pub(crate) async fn run(repeats: usize) {
+pub(crate) fn run(repeats: usize) {
+    let program = env::current_exe().expect("this program has a path");
     let mut cells = Cells::new();
     for repeat in 1..=repeats {
         for (number, row) in ROWS.iter().enumerate() {
             eprintln!("{repeat} of {repeats}: {}", row.name);
-            let connected = connect(row).await;
-            let mut put = |column, sides| cells.entry((number, column)).or_default().push(sides);
-            put(0, Sides(measure::latency(&*connected.carrier).await, None));
-            put(1, measure::request_cpu(&connected).await);
-            if row.kind == Kind::Streams {
-                put(2, measure::token_cpu(&connected).await);
-                let idle = measure::idle(&connected).await;
-                put(3, idle.descriptors);
-                put(4, idle.bytes);
+            let mut command = Command::new(&program);
+            command.args(["--measure", row.name]);
+            let mut child = Child::spawn(&command).expect("this program starts again");
+            let ended = child.wait_end(PATIENCE);
+            assert!(ended.success(), "{child:?}");
+            let output = child.output();
+            for line in output
+                .lines()
+                .filter_map(|line| line.strip_prefix(MEASURED))
+            {
+                let mut numbers = line.split(' ').map(|text| text.parse().expect("a number"));
+                let column = numbers.next().expect("a column") as usize;
+                let sides = cells.entry((number, column)).or_default();
+                sides.push(numbers.collect());
             }
         }
     }
@@ -49,13 +63,11 @@ pub(crate) async fn run(repeats: usize) {
 }
 
 /// Median and spread, of both sides where they are apart.
-fn text(sides: &[Sides], digits: usize) -> String {
-    let first = spread(sides.iter().map(|sides| sides.0), digits);
-    let second: Option<Vec<_>> = sides.iter().map(|sides| sides.1).collect();
-    match second {
-        Some(second) => format!("{first} / {}", spread(second.into_iter(), digits)),
-        None => first,
-    }
+fn text(measured: &[Vec<f64>], digits: usize) -> String {
+    let sides = measured[0].len();
+    let of_side = |side| spread(measured.iter().map(|sides| sides[side]), digits);
+    let texts: Vec<_> = (0..sides).map(of_side).collect();
+    texts.join(" / ")
 }
 
 fn spread(numbers: impl Iterator<Item = f64>, digits: usize) -> String {
