@@ -10,7 +10,7 @@ use forebay_engine::remote::{
     KvRepairs, KvState, KvUpdate, RemoteEngine, WorkerCard, engine_endpoint,
 };
 use forebay_engine::{Engine, GenerateRequest};
-use forebay_frontend::WorkerPool;
+use forebay_frontend::{PooledWorker, WorkerPool};
 use forebay_mock_engine::{MockEngine, MockerConfig};
 use forebay_observability::Registry;
 use forebay_protocols::worker::StopConditions;
@@ -22,6 +22,7 @@ use forebay_runtime::{
 use forebay_tokens::{ContentKey, KvEvent, RoutingHash, Tier, WorkerId};
 use forebay_worker::{Worker, WorkerConfig, WorkerSpec};
 use futures::future::{self, BoxFuture};
+use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{sleep, timeout};
 
@@ -97,6 +98,36 @@ impl Held {
                     }
                 }
                 KvEvent::Cleared { tier } => self.0.retain(|(of, _), _| of != tier),
+            }
+        }
+    }
+}
+
+/// Follows a worker's KV events.
+struct Follower {
+    updates: BoxStream<'static, KvUpdate>,
+    held: Held,
+    is_exact: bool,
+}
+
+impl Follower {
+    fn of(engine: &RemoteEngine, repairs: &KvRepairs) -> Self {
+        Self {
+            updates: engine.kv_updates(repairs),
+            held: Held::default(),
+            is_exact: false,
+        }
+    }
+
+    async fn until(&mut self, truth: &Held) {
+        while !self.is_exact || self.held != *truth {
+            match self.updates.next().await.unwrap() {
+                KvUpdate::Reset { events, .. } => {
+                    self.held = Held::default();
+                    self.held.apply(&events);
+                }
+                KvUpdate::Changes { events, .. } => self.held.apply(&events),
+                KvUpdate::State(state) => self.is_exact = state != KvState::Repairing,
             }
         }
     }
@@ -200,55 +231,56 @@ async fn every_router_knows_every_worker_s_cache(workers_on: Planes, on: Planes,
         })
         .collect();
     let repairs = KvRepairs::default();
-    let mut followers = BTreeMap::new();
+    let mut followers = Vec::new();
     for instance in planes.discovery.list(&endpoint).await.unwrap() {
         let engine = RemoteEngine::new(instance, &planes, tasks).unwrap();
-        let known = (engine.kv_updates(&repairs), Held::default());
-        followers.insert(engine.worker(), known);
+        followers.push((engine.worker(), Follower::of(&engine, &repairs)));
     }
 
+    // All follow before anything happens, so there is something to lose.
+    let mut truths = truths_of(&engines).await;
+    all_know(&routers, &mut followers, &truths).await;
     for number in 0..100 {
-        future::join_all(
-            engines
-                .values()
-                .map(|engine| generate(engine.clone(), number)),
-        )
-        .await;
+        future::join_all((engines.values()).map(|engine| generate(engine.clone(), number))).await;
     }
-    let mut truths = BTreeMap::new();
-    for (id, engine) in &engines {
-        truths.insert(*id, Held::of(engine).await);
-    }
-    assert!(lost.load(Ordering::Relaxed) > 0);
+    truths = truths_of(&engines).await;
     assert!(truths.values().all(|held| held.0.len() > 30));
+    all_know(&routers, &mut followers, &truths).await;
+    assert!(lost.load(Ordering::Relaxed) > 0);
+}
 
-    for (worker, (updates, held)) in &mut followers {
-        let until_equal = async {
-            let mut is_exact = false;
-            while !is_exact || *held != truths[worker] {
-                match updates.next().await.unwrap() {
-                    KvUpdate::Reset { events, .. } => {
-                        *held = Held::default();
-                        held.apply(&events);
-                    }
-                    KvUpdate::Changes { events, .. } => held.apply(&events),
-                    KvUpdate::State(state) => is_exact = state != KvState::Repairing,
-                }
-            }
-        };
-        timeout(DEADLINE, until_equal).await.unwrap();
+async fn truths_of(engines: &BTreeMap<WorkerId, Arc<MockEngine>>) -> BTreeMap<WorkerId, Held> {
+    let mut truths = BTreeMap::new();
+    for (worker, engine) in engines {
+        truths.insert(*worker, Held::of(engine).await);
     }
-    let are_exact = || {
-        routers.iter().flat_map(WorkerPool::workers).all(|worker| {
-            let is_exact = matches!(worker.kv, Some(KvState::Exact { .. }));
-            is_exact && worker.known_blocks == truths[&worker.worker].0.len()
-        })
+    truths
+}
+
+/// Waits until all routers and followers know what the workers hold.
+async fn all_know(
+    routers: &[WorkerPool],
+    followers: &mut [(WorkerId, Follower)],
+    truths: &BTreeMap<WorkerId, Held>,
+) {
+    let known = followers
+        .iter_mut()
+        .map(|(worker, follower)| follower.until(&truths[worker]));
+    let known = timeout(DEADLINE, future::join_all(known)).await;
+    known.expect("a follower does not come to know what its worker holds");
+    let is_exact = |worker: PooledWorker| {
+        let is_exact = matches!(worker.kv, Some(KvState::Exact { .. }));
+        is_exact && worker.known_blocks == truths[&worker.worker].0.len()
+    };
+    let are_exact = |router: &WorkerPool| {
+        let workers = router.workers();
+        workers.len() == truths.len() && workers.into_iter().all(is_exact)
     };
     let until_exact = async {
-        while !are_exact() {
+        while !routers.iter().all(are_exact) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(DEADLINE, until_exact).await.unwrap();
-    assert!(routers.iter().all(|router| router.workers().len() == 4));
+    let known = timeout(DEADLINE, until_exact).await;
+    known.expect("a router does not come to know what the workers hold");
 }
