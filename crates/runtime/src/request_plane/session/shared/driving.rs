@@ -1,0 +1,202 @@
+//! What the driver of a session's connection does with it.
+
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_mux::session::{
+    DetachCause, Event, Hello, LostCause, Packet, ProtocolError, Refusal, StreamId,
+};
+
+use super::{End, SharedSession, State, Wakers, is_internal, register, wake};
+
+/// What a driver needs to know before it waits.
+pub(crate) struct Parked {
+    /// It may wait; else there is something to do.
+    pub(crate) is_parked: bool,
+    /// When the session wants to be asked again.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl SharedSession {
+    /// What to say first on a connection.
+    pub(crate) fn hello(&self) -> Hello {
+        self.state.lock().session.hello()
+    }
+
+    /// There is a connection, and the peer has said hello.
+    pub(crate) fn attach(&self, hello: &Hello, wakers: &mut Wakers) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        let attached = state.session.attach(self.now(), hello);
+        self.dispatch(&mut state, wakers);
+        attached
+    }
+
+    /// There is no connection.
+    pub(crate) fn detach(&self, cause: DetachCause, diagnostic: String, wakers: &mut Wakers) {
+        let mut state = self.state.lock();
+        state.diagnostic = diagnostic;
+        state.session.detach(self.now(), cause);
+        self.dispatch(&mut state, wakers);
+    }
+
+    /// Bytes have come.
+    pub(crate) fn receive(&self, bytes: Bytes, wakers: &mut Wakers) -> Result<(), ProtocolError> {
+        self.metrics.received_bytes.inc_by(bytes.len() as u64);
+        let mut state = self.state.lock();
+        let received = state.session.receive(self.now(), bytes);
+        self.dispatch(&mut state, wakers);
+        received
+    }
+
+    /// Takes what there is to be sent, about `limit` bytes of it.
+    pub(crate) fn transmit(&self, limit: usize, out: &mut Vec<Bytes>) -> usize {
+        let mut state = self.state.lock();
+        let bytes = state.session.transmit(self.now(), limit, out);
+        self.metrics.sent_bytes.inc_by(bytes as u64);
+        bytes
+    }
+
+    /// A packet has come.
+    pub(crate) fn receive_packet(
+        &self,
+        packet: Packet,
+        wakers: &mut Wakers,
+    ) -> Result<(), ProtocolError> {
+        self.metrics
+            .received_bytes
+            .inc_by(packet.bytes.len() as u64);
+        let mut state = self.state.lock();
+        let received = state.session.receive_packet(self.now(), packet);
+        self.dispatch(&mut state, wakers);
+        received
+    }
+
+    /// Takes the next packet that is to be sent, of about `limit` bytes.
+    pub(crate) fn transmit_packet(&self, limit: usize) -> Option<Packet> {
+        let mut state = self.state.lock();
+        let packet = state.session.transmit_packet(self.now(), limit)?;
+        self.metrics.sent_bytes.inc_by(packet.bytes.len() as u64);
+        Some(packet)
+    }
+
+    /// A time the session asked for may have come.
+    pub(crate) fn handle_timeout(&self, wakers: &mut Wakers) {
+        let mut state = self.state.lock();
+        state.session.handle_timeout(self.now());
+        self.dispatch(&mut state, wakers);
+    }
+
+    /// Takes the streams that clients opened.
+    pub(crate) fn take_opened(&self) -> Vec<(StreamId, Bytes)> {
+        std::mem::take(&mut self.state.lock().opened)
+    }
+
+    /// Wakes the driver when there is something to send; at once if there is, and it `can_send`.
+    pub(crate) fn park(&self, can_send: bool, context: &mut Context<'_>) -> Parked {
+        let mut state = self.state.lock();
+        let has_work = !state.opened.is_empty() || (can_send && state.session.has_output());
+        if !has_work {
+            register(&mut state.driver, context);
+        }
+        Parked {
+            is_parked: !has_work,
+            timeout: state.session.next_timeout(),
+        }
+    }
+
+    /// Whether the session has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    /// Whether it has ended because nothing came from its peer.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.state.lock().end == Some(LostCause::Silent)
+    }
+
+    /// Whether it carries nobody's request.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state.lock().requests == 0
+    }
+
+    /// Ends the session if it had no stream for `idle`; else says how long it may still be so.
+    pub(crate) fn close_if_idle(&self, idle: Duration) -> Option<Duration> {
+        let mut state = self.state.lock();
+        let unused = match state.streams.is_empty() {
+            true => self.now().saturating_sub(state.last_used),
+            false => Duration::ZERO,
+        };
+        match idle.checked_sub(unused).filter(|left| !left.is_zero()) {
+            Some(left) => Some(left),
+            None => {
+                self.close_locked(&mut state, &mut Wakers::new());
+                wake(state.driver.take(), state);
+                None
+            }
+        }
+    }
+
+    /// Ends the session and every stream of it.
+    pub(crate) fn close(&self) {
+        let mut wakers = Wakers::new();
+        let mut state = self.state.lock();
+        self.close_locked(&mut state, &mut wakers);
+        wakers.extend(state.driver.take());
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn close_locked(&self, state: &mut State, wakers: &mut Wakers) {
+        state.session.close();
+        self.dispatch(state, wakers);
+        self.end(state, LostCause::Closed, wakers);
+    }
+
+    /// Takes the session's events to the streams they are of.
+    fn dispatch(&self, state: &mut State, wakers: &mut Wakers) {
+        while let Some(event) = state.session.next_event() {
+            match event {
+                Event::Chunk { id, bytes, last } => {
+                    if let Some(stream) = state.streams.get_mut(&id) {
+                        stream.chunks.push_back((bytes, last));
+                        wakers.extend(stream.reader.take());
+                        self.metrics.unread_chunks.inc();
+                    }
+                }
+                Event::Writable { id } => {
+                    let stream = state.streams.get_mut(&id);
+                    wakers.extend(stream.and_then(|stream| stream.writer.take()));
+                }
+                Event::Opened { id, target } => {
+                    self.insert(state, id, is_internal(&target));
+                    state.opened.push((id, target));
+                }
+                Event::Finished { id } => state.end_stream(id, End::Finished, wakers),
+                Event::Reset { id, error } => state.end_stream(id, End::Reset(error), wakers),
+                Event::Refused { id } => state.end_stream(id, End::Refused, wakers),
+                Event::Attached { resumed } => {
+                    state.was_attached = true;
+                    if resumed {
+                        self.metrics.reattachments.inc();
+                    }
+                }
+                Event::Lost(cause) => self.end(state, cause, wakers),
+                // A connection is the driver's own; a server that goes away refuses what is opened.
+                _ => {}
+            }
+        }
+    }
+
+    fn end(&self, state: &mut State, cause: LostCause, wakers: &mut Wakers) {
+        if state.end.is_some() {
+            return;
+        }
+        state.end = Some(cause);
+        self.metrics.lost(cause);
+        let ids: Vec<_> = state.streams.keys().copied().collect();
+        for id in ids {
+            state.end_stream(id, End::Lost, wakers);
+        }
+    }
+}
