@@ -322,7 +322,8 @@ fn in_api_terms(mut error: Error, prompt_field: &str) -> Error {
     error
 }
 
-fn cancelled(cause: CancelCause) -> Error {
+/// What a request ends with that was killed.
+pub(super) fn cancelled(cause: CancelCause) -> Error {
     match cause {
         CancelCause::Shutdown => Error::new(
             ErrorClass::Unavailable,

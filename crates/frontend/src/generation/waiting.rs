@@ -3,9 +3,12 @@ use std::time::Duration;
 
 use forebay_observability::{Gauge, Registry};
 use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::Context;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::answering::cancelled;
 use crate::config::Limits;
+use crate::models::ModelRegistry;
 use crate::pool::{Place, Placed, RoutedPrompt, WorkerPool};
 
 /// The requests that no worker can take yet: how many may wait, and for how long.
@@ -28,6 +31,25 @@ impl Waiting {
             limit,
             time: limits.worker_wait,
             waiting: registry.gauge("waiting", "Requests that wait for a worker"),
+        }
+    }
+
+    /// Waits until some version of a model has a worker: the request is not prepared for one yet.
+    ///
+    /// # Errors
+    ///
+    /// `CapacityExhausted` if too many wait already, `Unavailable` if none comes in time, and
+    /// whatever ends the request meanwhile.
+    pub(crate) async fn for_model(
+        &self,
+        models: &ModelRegistry,
+        name: &str,
+        context: &Context,
+    ) -> Result<(), Error> {
+        let place = self.enter()?;
+        tokio::select! {
+            there = place.in_time(models.has_worker(name)) => there,
+            cause = context.killed() => Err(cancelled(cause)),
         }
     }
 
@@ -84,8 +106,12 @@ impl WaitingPlace {
                 let _ = ready.changed().await;
             }
         };
-        let placed = tokio::time::timeout(self.time, placed).await;
-        placed.map_err(|_| {
+        self.in_time(placed).await
+    }
+
+    async fn in_time<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
+        let waited = tokio::time::timeout(self.time, wait).await;
+        waited.map_err(|_| {
             let message = "no worker is ready for this model";
             Error::new(ErrorClass::Unavailable, "no_worker_ready", message)
                 .with_retry_after(self.time)

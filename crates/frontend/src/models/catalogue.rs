@@ -86,6 +86,11 @@ impl Catalogue {
         }
     }
 
+    /// The versions of the model of this name; none, if there is no such model.
+    pub(super) fn versions(&self, name: &str) -> &[Arc<ServedModel>] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Every name, in order, with what the API tells about it.
     pub(super) fn list(&self) -> Vec<Model> {
         let by_name = self.by_name.iter();

@@ -8,4 +8,5 @@ mod text;
 mod version;
 
 pub use registry::ModelRegistry;
+pub(crate) use registry::any_change;
 pub use served_model::{SamplingDefaults, ServedModel};

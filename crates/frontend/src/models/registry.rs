@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use forebay_protocols::openai::Model;
 use forebay_protocols::{Error as RequestError, ErrorClass};
+use futures::future::select_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::warn;
@@ -93,6 +94,21 @@ impl ModelRegistry {
         }
     }
 
+    /// Waits until some version of the model of this name has a worker that takes requests.
+    /// Cancel-safe.
+    pub(crate) async fn has_worker(&self, name: &str) {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let models = self.0.now.load().versions(name).to_vec();
+            let mut ready: Vec<_> = models.iter().map(|model| model.pool().ready()).collect();
+            if ready.iter().any(|ready| *ready.borrow() > 0) {
+                return;
+            }
+            any_change(&mut ready, &mut changes).await;
+        }
+    }
+
     /// Every version of every model, in the order of their names.
     pub(crate) fn served(&self) -> Vec<Arc<ServedModel>> {
         self.0.now.load().models().to_vec()
@@ -132,6 +148,17 @@ impl ModelRegistry {
         self.0.changes.send_modify(|changes| *changes += 1);
         result
     }
+}
+
+/// Waits until workers of some models come or go, which `ready` tells, or models do.
+pub(crate) async fn any_change(
+    ready: &mut [watch::Receiver<usize>],
+    changes: &mut watch::Receiver<usize>,
+) {
+    let waits = ready.iter_mut().chain([changes]);
+    let waits = waits.map(|receiver| Box::pin(receiver.changed()));
+    // The registry has the models, they have their pools, and those the senders.
+    let _ = select_all(waits).await;
 }
 
 fn is(model: &ServedModel, name: &str, version: Option<&str>) -> bool {

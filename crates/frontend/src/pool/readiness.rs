@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
 use forebay_runtime::{Condition, Health};
-use futures::future::select_all;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::models::ModelRegistry;
+use crate::models::{ModelRegistry, any_change};
 
 /// Keeps the process's readiness to whether some model has a worker that takes requests: a frontend
 /// that can answer for one model is not taken away because another one lacks its workers.
@@ -37,13 +36,7 @@ impl Readiness {
             let mut ready: Vec<_> = pools.iter().map(|model| model.pool().ready()).collect();
             // What happened before they were asked for counts.
             self.look();
-            let mut waits: Vec<_> = ready
-                .iter_mut()
-                .map(|ready| Box::pin(ready.changed()))
-                .collect();
-            // The models and their pools are there, and the senders with them.
-            waits.push(Box::pin(self.changes.changed()));
-            let _ = select_all(waits).await;
+            any_change(&mut ready, &mut self.changes).await;
         }
     }
 

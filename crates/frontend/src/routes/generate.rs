@@ -71,15 +71,13 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
     };
     record.passed(Stage::Read);
     let context = Context::new(id.clone(), app.tasks.requests());
-    let prepared = match prepare(&app, id, body, api).await {
+    let prepared = match prepare_when_ready(&app, id, body, api, &context, &mut record).await {
         Ok(prepared) => prepared,
         Err(error) => {
             record.failed(&error);
             return Refusal::from(error).into_response();
         }
     };
-    record.for_model(prepared.model.name());
-    record.passed(Stage::Prepare);
     let (stream, include_usage) = (prepared.stream, prepared.include_usage);
     let envelope = Envelope::new(
         api,
@@ -95,6 +93,28 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         true => streamed(answering, envelope, include_usage),
         false => at_once(answering, envelope).await,
     }
+}
+
+/// Prepares a request; for a version of its model that has workers, if one comes to have them in
+/// time: another one may have another tokenizer.
+async fn prepare_when_ready(
+    app: &Arc<App>,
+    id: RequestId,
+    body: Bytes,
+    api: Api,
+    context: &Context,
+    record: &mut Record,
+) -> Result<Prepared, Error> {
+    let prepared = prepare(app, id.clone(), body.clone(), api).await?;
+    let model = &prepared.model;
+    record.for_model(model.name());
+    record.passed(Stage::Prepare);
+    if model.version().is_none() || model.pool().ready_workers() > 0 {
+        return Ok(prepared);
+    }
+    let waiting = &app.waiting;
+    (waiting.for_model(&app.models, &prepared.asked_model, context)).await?;
+    prepare(app, id, body, api).await
 }
 
 async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result<Prepared, Error> {

@@ -138,6 +138,29 @@ async fn a_model_without_workers_is_waited_for() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_model_gets_whichever_version_comes() {
+    let planes = Planes::in_process();
+    let server = Server::following(&planes, patient()).await;
+    let (old, new) = (ScriptedEngine::saying("old"), ScriptedEngine::saying("new"));
+    let worker = Joining::new("m", &old).with_weights("1");
+    let worker = worker.join(&planes, A).await;
+    until_listed(&server, &["m"]).await;
+    drop(worker.leave().await);
+    server
+        .until_metric("forebay_frontend_workers{model=\"m\",state=\"ready\"} 0")
+        .await;
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
+    let mut waiting = open_post(server.address, "/v1/chat/completions", &chat).await;
+    server.until_metric("forebay_frontend_waiting 1").await;
+    let worker = Joining::new("m", &new).with_template("{{ messages[0].content[:1] }}");
+    let _worker = worker.join(&planes, B).await;
+    read_until(&mut waiting, "\"content\":\"new\"").await;
+    let asked = &new.requests()[0];
+    assert_eq!(asked.prompt_token_ids, [72], "by its own template");
+    server.until_metric("forebay_frontend_waiting 0").await;
+}
+
+#[tokio::test]
 async fn who_has_waited_long_enough_is_told_when_to_come_back() {
     let planes = Planes::in_process();
     let config = FrontendConfig {
@@ -155,6 +178,9 @@ async fn who_has_waited_long_enough_is_told_when_to_come_back() {
     let response = complete(&server, "m").await;
     response.assert_error(503, "no_worker_ready", None);
     assert_eq!(response.header("retry-after"), Some("1"));
+    let counted = "forebay_frontend_requests_total{endpoint=\"completions\",model=\"m\",\
+                   status=\"5xx\"} 1";
+    assert!(server.has_metric(counted));
 }
 
 #[tokio::test]
