@@ -154,9 +154,8 @@ async fn generate(engine: Arc<MockEngine>, number: u32) {
         ..Default::default()
     };
     let outputs = engine.generate(request).await.unwrap();
-    outputs
-        .for_each(|output| future::ready(drop(output.unwrap())))
-        .await;
+    let outputs: Vec<_> = outputs.collect().await;
+    assert!(outputs.iter().all(Result::is_ok));
 }
 
 #[tokio::test]
