@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answer;
+mod busy;
 mod cluster;
 mod connections;
 mod ends;
