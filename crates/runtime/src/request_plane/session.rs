@@ -4,6 +4,8 @@
 //! connection; an [`Answer`] is a client's stream, and [`Serving`] has the answers of a server.
 
 mod answer;
+#[cfg(feature = "tcp")]
+mod connection;
 mod driver;
 mod error;
 mod messages;
@@ -14,7 +16,9 @@ mod shared;
 mod upkeep;
 
 pub(crate) use answer::Answer;
-pub(crate) use driver::{Connection, Driven, Driver, Io, Link};
+#[cfg(feature = "tcp")]
+pub(crate) use connection::{Connection, Io};
+pub(crate) use driver::{Driven, Driver, Link};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::{PeerHandler, watch_peer};
 pub(crate) use serve::Serving;
@@ -26,6 +30,7 @@ const INTERNAL: char = '~';
 /// Tells how things stand with the target that its first frame names.
 pub(crate) const PEER_TARGET: &str = "~peer";
 /// Gives the events of the topic that its first frame names.
+#[cfg(feature = "tcp")]
 pub(crate) const EVENTS_TARGET: &str = "~events";
 
 /// Whether a target is a plane's own.

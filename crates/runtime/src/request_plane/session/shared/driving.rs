@@ -4,8 +4,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "nats")]
+use forebay_mux::session::Packet;
 use forebay_mux::session::{
-    DetachCause, Event, Hello, LostCause, Packet, ProtocolError, Refusal, StreamId,
+    DetachCause, Event, Hello, LostCause, ProtocolError, Refusal, StreamId,
 };
 
 use super::{End, SharedSession, State, Wakers, is_internal, register, wake};
@@ -41,6 +43,7 @@ impl SharedSession {
     }
 
     /// Bytes have come.
+    #[cfg(feature = "tcp")]
     pub(crate) fn receive(&self, bytes: Bytes, wakers: &mut Wakers) -> Result<(), ProtocolError> {
         self.metrics.received_bytes.inc_by(bytes.len() as u64);
         let mut state = self.state.lock();
@@ -50,6 +53,7 @@ impl SharedSession {
     }
 
     /// Takes what there is to be sent, about `limit` bytes of it.
+    #[cfg(feature = "tcp")]
     pub(crate) fn transmit(&self, limit: usize, out: &mut Vec<Bytes>) -> usize {
         let mut state = self.state.lock();
         let bytes = state.session.transmit(self.now(), limit, out);
@@ -58,6 +62,7 @@ impl SharedSession {
     }
 
     /// A packet has come.
+    #[cfg(feature = "nats")]
     pub(crate) fn receive_packet(
         &self,
         packet: Packet,
@@ -73,6 +78,7 @@ impl SharedSession {
     }
 
     /// Takes the next packet that is to be sent, of about `limit` bytes.
+    #[cfg(feature = "nats")]
     pub(crate) fn transmit_packet(&self, limit: usize) -> Option<Packet> {
         let mut state = self.state.lock();
         let packet = state.session.transmit_packet(self.now(), limit)?;
