@@ -152,7 +152,7 @@ impl EnginesSpec {
         let _cancels = cancel.clone().drop_guard();
         let recommended = file.as_ref().and_then(|file| catalog::find(&file.name));
         let (spec, path) = (self.clone(), file.map(|file| file.path));
-        let (started_in, registered_in) = (tasks.clone(), metrics.clone());
+        let process = (tasks.clone(), metrics.clone());
         let runtime = Handle::current();
         let starting = tasks.run_blocking("load model", move || {
             // Engines spawn tasks.
@@ -161,14 +161,14 @@ impl EnginesSpec {
             match spec.engines.engine {
                 #[cfg(feature = "native")]
                 EngineKind::Native => {
-                    let process = (&started_in, &registered_in);
+                    let process = (&process.0, &process.1);
                     let path = path.ok_or(Error::NoModel)?;
                     super::native::start(&name, count, &path, &spec.native, process, &cancel)
                 }
                 #[cfg(feature = "mocker")]
                 EngineKind::Mocker => {
                     let path = path.as_deref();
-                    super::mockers::start(&name, count, path, &spec.mocker, &started_in, &cancel)
+                    super::mockers::start(&name, count, path, &spec.mocker, &process.0, &cancel)
                 }
             }
         });
