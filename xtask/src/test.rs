@@ -283,7 +283,7 @@ mod tests {
             packages: Vec::new(),
             only: only.to_vec(),
         };
-        assert_eq!(args(None, &[]).parts().len(), 4);
+        assert_eq!(args(None, &[]).parts().len(), Part::value_variants().len());
         assert!(args(Some("x"), &[]).parts() == [Part::Rust]);
         assert!(args(None, &[Part::Python]).parts() == [Part::Python]);
     }
