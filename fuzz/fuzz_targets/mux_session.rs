@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_mux::session::{
-    Config, Event, Incarnation, Mode, Packet, Session, SessionId, StreamId,
+    CHUNK_COST, Config, Event, Hello, Incarnation, Mode, Packet, Session, SessionId, StreamId,
 };
 use libfuzzer_sys::fuzz_target;
 
 const MAX_STREAMS: u32 = 8;
+const WINDOW_BYTES: u32 = 1024;
 
 /// An end with a connection, as the first byte says.
 fn session(what: u8) -> Session {
@@ -22,16 +23,23 @@ fn session(what: u8) -> Session {
     };
     let config = Config {
         mode,
-        window_bytes: 1024,
+        window_bytes: WINDOW_BYTES,
         max_streams: MAX_STREAMS,
         ..Config::default()
     };
     let id = SessionId(1);
     let mut client = Session::client(config.clone(), id, Incarnation(1));
     let mut server = Session::server(config, id, Incarnation(2));
-    let attached = server.attach(Duration::ZERO, &client.hello());
+    // Each says to the other that it takes anything, if the first byte says so.
+    let boast = |mut hello: Hello| {
+        if what & 4 != 0 {
+            hello.window_bytes = u32::MAX;
+        }
+        hello
+    };
+    let attached = server.attach(Duration::ZERO, &boast(client.hello()));
     attached.expect("they fit together");
-    let attached = client.attach(Duration::ZERO, &server.hello());
+    let attached = client.attach(Duration::ZERO, &boast(server.hello()));
     attached.expect("they fit together");
     if what & 2 == 0 { client } else { server }
 }
@@ -67,7 +75,15 @@ fuzz_target!(|data: &[u8]| {
                 };
             }
             (4, _) => ids.extend(session.open(Bytes::from_static(b"target"))),
-            (5, Some(id)) => drop(session.send(id, vec![0; much * 40].into())),
+            (5, Some(id)) => {
+                let mut queued = 0;
+                while session.is_writable(id) {
+                    assert!(queued < WINDOW_BYTES as usize);
+                    let sent = session.send(id, vec![0; much * 40].into());
+                    sent.expect("it is writable");
+                    queued += much * 40 + CHUNK_COST;
+                }
+            }
             (6, Some(id)) => match much % 4 {
                 0 => session.finish(id),
                 1 => session.fail(id, Bytes::new()),

@@ -56,9 +56,9 @@
 //!
 //! Frames below 16 count in the sequence. A chunk costs its bytes and [`CHUNK_COST`] of credit.
 //!
-//! **Bounds.** What waits to be sent is bounded by credit (the peer's window, a message more), what
-//! has come and is not consumed by [`Config::window_bytes`] for each stream, what is not
-//! acknowledged by [`Config::max_unacknowledged_bytes`]. A peer that does not keep to the protocol
+//! **Bounds.** For each stream, what waits to be sent is bounded by credit and by
+//! [`Config::window_bytes`] (and a message more), what has come and is not consumed by the same;
+//! what is not acknowledged by [`Config::max_unacknowledged_bytes`]. A peer that does not keep to the protocol
 //! ends the session with a [`ProtocolError`].
 
 mod assembler;
@@ -196,11 +196,14 @@ impl Session {
         if target.len() > MAX_TARGET_BYTES {
             return Err(OpenError::TargetTooLong(target.len()));
         }
-        if self.link.is_over() || self.last_id == u32::MAX {
+        if self.link.is_over() {
             return Err(OpenError::Ended);
         }
         if self.going_away {
             return Err(OpenError::GoingAway);
+        }
+        if self.last_id >= self.config.max_opened {
+            return Err(OpenError::UsedUp(self.config.max_opened));
         }
         if self.streams.len() >= peer.max_streams as usize {
             return Err(OpenError::TooManyStreams(peer.max_streams));
@@ -234,11 +237,14 @@ impl Session {
         Ok(())
     }
 
-    /// Whether credit is left beyond what waits on the stream: whether to make another message. If
-    /// not, [`Event::Writable`] comes when there is, unless the stream ends before.
+    /// Whether credit is left beyond what waits on the stream, and less than
+    /// [`Config::window_bytes`] waits there, however large the peer says that its window is: whether
+    /// to make another message. If not, [`Event::Writable`] comes when it is so, unless the stream
+    /// ends before.
     pub fn is_writable(&mut self, id: StreamId) -> bool {
+        let limit = self.config.window_bytes;
         let slot = self.streams.find(id.0);
-        slot.is_some_and(|slot| self.streams.get_mut(slot).poll_writable())
+        slot.is_some_and(|slot| self.streams.get_mut(slot).poll_writable(limit))
     }
 
     /// Ends this half of a stream, after what waits there. The stream is over when both halves have
@@ -346,7 +352,7 @@ impl Session {
     /// Wakes a stream's producer if it waits and may go on.
     fn wake(&mut self, slot: u32) {
         let stream = self.streams.get_mut(slot);
-        if stream.wakes() {
+        if stream.wakes(self.config.window_bytes) {
             let id = StreamId(stream.id);
             self.events.push_back(Event::Writable { id });
         }

@@ -119,6 +119,35 @@ fn empty_chunks_cost_credit() {
     assert_eq!(error, Err(ProtocolError::OverCredit(1)));
 }
 
+/// A peer that says to take anything, and takes nothing.
+#[test]
+fn a_window_without_end_is_no_leave_to_queue_without_end() {
+    let id = SessionId(1);
+    let mut client = Session::client(config(Mode::Bytes), id, Incarnation(1));
+    let mut server = Session::server(config(Mode::Bytes), id, Incarnation(2));
+    let hello = Hello {
+        window_bytes: u32::MAX,
+        ..client.hello()
+    };
+    server.attach(NOW, &hello).unwrap();
+    client.attach(NOW, &server.hello()).unwrap();
+    let id = client.open(Bytes::from_static(b"target")).unwrap();
+    let mut out = Vec::new();
+    client.transmit(NOW, usize::MAX, &mut out);
+    verdict(&mut server, &[out.concat()]).unwrap();
+    while server.next_event().is_some() {}
+    let mut queued = 0;
+    while server.is_writable(id) {
+        server.send(id, Bytes::from_static(&[7; 100])).unwrap();
+        queued += 100 + CHUNK_COST;
+        assert!(queued < 2 * 4096, "{queued} bytes are queued");
+    }
+    // What has gone makes room, without any credit.
+    server.transmit(NOW, usize::MAX, &mut out);
+    assert_eq!(server.next_event(), Some(Event::Writable { id }));
+    assert!(server.is_writable(id));
+}
+
 /// Two ends that have four streams.
 fn talking(mode: Mode) -> [Session; 2] {
     let (mut client, mut server) = ends(mode);

@@ -32,6 +32,9 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// Streams that may be open at once: at least 1.
     pub max_streams: u32,
+    /// Streams that a client opens in a session's life, as no id is used twice: at least 1. Then it
+    /// needs another session.
+    pub max_opened: u32,
     /// A message is cut into chunks of so many bytes: 1 to 65,535.
     pub chunk_bytes: u16,
     /// Bytes sent and not yet acknowledged, at which no more data goes out: at least 128 KiB. Control
@@ -52,6 +55,7 @@ impl Default for Config {
             window_bytes: 64 << 10,
             max_message_bytes: 64 << 20,
             max_streams: 16_384,
+            max_opened: 1 << 31,
             chunk_bytes: 16 << 10,
             max_unacknowledged_bytes: 4 << 20,
             heartbeat: Duration::from_millis(250),
@@ -68,6 +72,7 @@ impl Config {
     pub(super) fn clamped(mut self) -> Self {
         self.window_bytes = self.window_bytes.max(MIN_WINDOW_BYTES);
         self.max_streams = self.max_streams.max(1);
+        self.max_opened = self.max_opened.max(1);
         self.chunk_bytes = self.chunk_bytes.max(1);
         self.max_unacknowledged_bytes = self.max_unacknowledged_bytes.max(128 << 10);
         self

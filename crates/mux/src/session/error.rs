@@ -13,7 +13,11 @@ pub enum OpenError {
     /// The server takes no new streams.
     #[error("the server goes away")]
     GoingAway,
-    /// The session has ended, or its stream ids are used up.
+    /// As many as one session may have in its life were opened. Those that are open go on; new ones
+    /// need another session.
+    #[error("{0} streams were opened, as many as a session has")]
+    UsedUp(u32),
+    /// The session has ended.
     #[error("the session has ended")]
     Ended,
     /// Servers open no streams.

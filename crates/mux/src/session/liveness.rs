@@ -118,8 +118,9 @@ impl Session {
     /// whose peer is silent or does not come back. A silent peer is told, in one frame that may or
     /// may not reach it: where only one direction is cut, the other end learns it so.
     ///
-    /// A check of the peer's silence that runs more than 100 ms late gives it a heartbeat's time
-    /// more: what it sent may be there unread, since this process was held up.
+    /// A check that runs more than 100 ms late, of the peer's silence or of the grace, gives a
+    /// heartbeat's time more: this process was held up, and what the peer sent, or the connection
+    /// that it made, may be there untaken.
     pub fn handle_timeout(&mut self, now: Duration) {
         match self.link.state {
             State::Attached => {
@@ -132,6 +133,10 @@ impl Session {
                     return;
                 }
                 self.link.heartbeat_due |= now >= self.link.last_sent + self.config.heartbeat;
+            }
+            State::Detached { lost_at } if now > lost_at + LATE => {
+                let lost_at = now + self.config.heartbeat;
+                self.link.state = State::Detached { lost_at };
             }
             State::Detached { lost_at } if now >= lost_at => self.lose(LostCause::Grace),
             _ => {}

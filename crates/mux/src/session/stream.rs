@@ -81,21 +81,22 @@ impl Stream {
         self.queue.push_back(message);
     }
 
-    /// Whether credit is left beyond what is queued. If not, the producer waits for it.
-    pub(super) fn poll_writable(&mut self) -> bool {
-        self.waiting = !self.is_writable();
+    /// Whether credit is left beyond what is queued, and less than `limit` is queued, whatever the
+    /// peer's window. If not, the producer waits for it.
+    pub(super) fn poll_writable(&mut self, limit: u32) -> bool {
+        self.waiting = !self.is_writable(limit);
         !self.waiting
     }
 
     /// Whether the producer waited for this.
-    pub(super) fn wakes(&mut self) -> bool {
-        let wakes = self.waiting && self.is_writable();
+    pub(super) fn wakes(&mut self, limit: u32) -> bool {
+        let wakes = self.waiting && self.is_writable(limit);
         self.waiting &= !wakes;
         wakes
     }
 
-    fn is_writable(&self) -> bool {
-        matches!(self.sending, Sending::Open) && self.queued < self.credit as usize
+    fn is_writable(&self, limit: u32) -> bool {
+        matches!(self.sending, Sending::Open) && self.queued < self.credit.min(limit) as usize
     }
 
     /// The first credit, if it was unknown when the stream began.

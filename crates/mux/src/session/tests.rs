@@ -265,6 +265,24 @@ fn a_server_that_goes_away_takes_what_crossed_its_word() {
 }
 
 #[test]
+fn streams_beyond_a_sessions_ids_need_another_and_those_that_are_go_on() {
+    let config = Config {
+        max_opened: 2,
+        ..Config::default()
+    };
+    let mut pair = Pair::apart(config.clone(), config);
+    pair.attach();
+    let ids: Vec<_> = (0..2).map(|_| open(&mut pair)).collect();
+    pair.client.reset(ids[0], Bytes::new());
+    pair.settle();
+    assert_eq!(pair.client.open(Bytes::new()), Err(OpenError::UsedUp(2)));
+    assert!(!pair.client.is_over());
+    let one = Bytes::from_static(b"one");
+    pair.client.send(ids[1], one).unwrap();
+    assert_eq!(pair.settle().1, [chunk(ids[1], b"one")]);
+}
+
+#[test]
 fn the_idle_say_that_they_are_there() {
     let mut pair = Pair::new();
     for _ in 0..100 {
@@ -311,6 +329,26 @@ fn a_check_that_is_late_looks_again() {
     // And this time there was nothing.
     pair.client.handle_timeout(ms(9001 + 1200));
     assert_eq!(pair.events().0, [Event::Lost(LostCause::Silent)]);
+}
+
+#[test]
+fn a_late_check_of_the_grace_leaves_time_for_a_connection() {
+    let mut pair = Pair::new();
+    for session in [&mut pair.client, &mut pair.server] {
+        session.detach(pair.now, DetachCause::Cut);
+    }
+    // This process was held up, and its peer's connection is there untaken.
+    pair.now += ms(1000 + 101);
+    pair.server.handle_timeout(pair.now);
+    pair.attach();
+    let resumed = Event::Attached { resumed: true };
+    assert_eq!(pair.events().1, [Event::Detached, resumed]);
+    // Without one, a heartbeat later is the end.
+    pair.server.detach(pair.now, DetachCause::Cut);
+    pair.server.handle_timeout(pair.now + ms(1000 + 101));
+    pair.server.handle_timeout(pair.now + ms(1000 + 101 + 250));
+    let lost = Event::Lost(LostCause::Grace);
+    assert_eq!(pair.events().1, [Event::Detached, lost]);
 }
 
 #[test]
