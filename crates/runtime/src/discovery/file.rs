@@ -8,6 +8,7 @@ mod service;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ use forebay_observability::Registry;
 use forebay_tokens::WorkerId;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use super::board::Board;
 use super::metrics::Metrics;
@@ -35,6 +37,8 @@ use service::{Clock, Order, Service};
 
 /// Orders that may wait for the thread that works on the directory.
 const ORDERS: usize = 1024;
+/// How long an order may take; less than the phase of a shutdown in which goodbyes are said.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// Where a [`FileDiscovery`] is, and how it keeps time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +67,12 @@ impl FileConfig {
 /// Each instance is a file, and each process one more that it keeps changing. Readers take an
 /// instance for expired by their own clock, counted from when they last saw its process's file
 /// change: no clocks of two machines are compared. While the directory cannot be used the last
-/// known instances stay.
+/// known instances stay. A process that ends removes its files; what dead ones left, the others
+/// remove after minutes. Files that are not regular ones of at most 1 MiB are left alone.
 ///
-/// Clones are handles on the same discovery. It works on a thread of its own, a critical task.
+/// Clones are handles on the same discovery. It works on a thread of its own, a critical task, which
+/// may wait for the file system. What is asked of it fails after 4 s, and a directory that does not
+/// answer for 2 s is told in `health`.
 #[derive(Clone, Debug)]
 pub struct FileDiscovery {
     shared: Arc<Shared>,
@@ -83,25 +90,30 @@ impl FileDiscovery {
     /// # Errors
     ///
     /// [`PlaneError::Unreachable`], if the directory cannot be made or written to.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn open(
         config: FileConfig,
         tasks: &Tasks,
         registry: &Registry,
         health: &Health,
     ) -> Result<Self, PlaneError> {
-        let ttl = config.ttl.max(Duration::from_millis(100));
+        let (ttl, poll) = (config.ttl.max(Duration::from_millis(100)), config.poll);
         let directory = Directory::open(config.directory).map_err(unreachable)?;
         let metrics = Metrics::new(registry);
         let keeper = Keeper::new(directory.clone(), random(), ttl, metrics.clone());
+        let (tell, looks) = watch::channel(true);
         let service = Service {
             keeper,
             leases: Leases::new(directory.clone(), ttl),
             directory,
-            poll: config.poll,
+            poll,
             readers: HashMap::new(),
             board: Board::new(metrics.clone()),
-            metrics,
-            degradation: health.degradation("discovery"),
+            metrics: metrics.clone(),
+            looks: tell,
             clock: Clock::start(),
         };
         let (orders, incoming) = sync_channel(ORDERS);
@@ -110,6 +122,9 @@ impl FileDiscovery {
                 service.run(&incoming, &cancel);
             })
             .map_err(|error| PlaneError::Unreachable(error.into()))?;
+        let degradation = health.degradation("discovery");
+        let watching = watchdog::watch_over(looks, poll, metrics, degradation);
+        tasks.spawn(TaskKind::Background, "file discovery watchdog", watching);
         Ok(Self {
             shared: Arc::new(Shared { orders, task }),
         })
@@ -127,9 +142,10 @@ impl FileDiscovery {
                 return Err(PlaneError::Unreachable(Stuck::Ended.into()));
             }
         }
-        match outcome.await {
-            Ok(outcome) => outcome.map_err(unreachable),
-            Err(_) => Err(PlaneError::Unreachable(Stuck::Ended.into())),
+        match timeout(ANSWER, outcome).await {
+            Ok(Ok(outcome)) => outcome.map_err(unreachable),
+            Err(_) => Err(PlaneError::Unreachable(Stuck::Busy.into())),
+            Ok(Err(_)) => Err(PlaneError::Unreachable(Stuck::Ended.into())),
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::names::EndpointId;
 
 /// How long a goodbye can be read before its record is removed: a few looks of everyone.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a process that ends stays for its goodbyes to be read: two looks of everyone. Who does
+/// not look in this time takes its instances for expired.
+const LAST_GOODBYE: Duration = Duration::from_millis(500);
 
 /// The records of this process, and the lease that they live by.
 pub(super) struct Keeper {
@@ -135,8 +138,8 @@ impl Keeper {
         over.iter().try_for_each(|bye| self.remove(bye))
     }
 
-    /// Says goodbye for everyone and leaves no trace.
-    pub(super) fn close(&mut self, now: Instant) -> Result<(), FileError> {
+    /// Says goodbye for everyone; gives when it has been read, so that nothing has to stay.
+    pub(super) fn close(&mut self, now: Instant) -> Result<Instant, FileError> {
         let kept: Vec<_> = self
             .kept
             .iter()
@@ -145,7 +148,15 @@ impl Keeper {
         for (key, owner) in kept {
             self.leave(now, &key, owner)?;
         }
-        Ok(())
+        let goodbyes = self.goodbyes.iter();
+        let read = goodbyes.map(|bye| bye.until - GOODBYE + LAST_GOODBYE);
+        Ok(read.max().unwrap_or(now))
+    }
+
+    /// Removes what is left of the process.
+    pub(super) fn vanish(self) -> Result<(), FileError> {
+        self.goodbyes.iter().try_for_each(|bye| self.remove(bye))?;
+        self.directory.remove(&self.directory.lease(self.lease))
     }
 
     fn beat(&mut self, now: Instant) -> Result<(), FileError> {

@@ -1,13 +1,16 @@
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use forebay_protocols::discovery::LeaseRecord;
 use prost::Message as _;
 
-use super::directory::{Directory, read};
+use super::directory::{Directory, FileError, read};
 
 /// The shortest and the longest time to live that is believed.
 const TTL: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
+/// How long a lease has to be over before others remove what its process has left.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// The leases of other processes, as this one has seen them change.
 ///
@@ -54,6 +57,43 @@ impl Leases {
             seen.look(&self.directory, lease, now);
         }
         now.checked_sub(seen.changed + seen.ttl)
+    }
+
+    /// Whether a lease has been over for so long that its process will not come back.
+    pub(super) fn is_left_behind(&mut self, lease: u64, now: Duration) -> bool {
+        let over = self.over_for(lease, now);
+        over.is_some_and(|over| over >= LEFT_BEHIND)
+    }
+
+    /// Removes the leases of dead processes, and what they did not finish writing in `folders`.
+    pub(super) fn sweep<'a>(
+        &mut self,
+        folders: impl Iterator<Item = &'a Path>,
+        now: Duration,
+    ) -> Result<(), FileError> {
+        let leases = self.directory.leases();
+        for name in self.directory.names(&leases)? {
+            let path = leases.join(&name);
+            self.sweep_file(&path, name.trim_start_matches('.'), now)?;
+        }
+        for folder in folders {
+            for name in self.directory.names(folder)? {
+                if let Some(lease) = name.strip_prefix('.') {
+                    self.sweep_file(&folder.join(&name), lease, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file if the process of `lease` is dead, and leaves alone what is no lease's.
+    fn sweep_file(&mut self, path: &Path, lease: &str, now: Duration) -> Result<(), FileError> {
+        let id = u64::from_str_radix(lease, 16).ok();
+        let id = id.filter(|id| format!("{id:016x}") == lease);
+        match id.is_some_and(|id| self.is_left_behind(id, now)) {
+            true => self.directory.remove(path),
+            false => Ok(()),
+        }
     }
 
     /// Forgets leases that nobody wants to know of.

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use forebay_observability::ErrorChain;
@@ -18,8 +18,6 @@ use crate::names::EndpointId;
 /// A folder is listed at least this often, also if it seems unchanged: file systems tell changes
 /// in ticks of their own.
 const LIST: Duration = Duration::from_secs(1);
-/// How long the lease of a record that nobody removed has to be over before others remove it.
-const SWEEP: Duration = Duration::from_secs(60);
 
 /// What is known of the records of one endpoint.
 pub(super) struct Reader {
@@ -65,6 +63,7 @@ impl Reader {
                 // Nobody has registered yet; or nothing can be known.
                 self.directory.check()?;
                 self.files.clear();
+                self.folder_stamp = None;
                 return Ok(());
             }
             Err(error) => return Err(FileError::at(&self.folder)(error)),
@@ -112,23 +111,21 @@ impl Reader {
         }
     }
 
-    /// Removes what dead processes have left.
+    /// Where the records are, if there were any.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder_stamp.map(|_| &*self.folder)
+    }
+
+    /// Removes the records of dead processes.
     pub(super) fn sweep(&self, leases: &mut Leases, now: Duration) -> Result<(), FileError> {
         for (worker, file) in &self.files {
             let Some(record) = &file.record else {
                 continue;
             };
-            let over = leases.over_for(record.lease, now);
-            if over.is_some_and(|over| over >= SWEEP) {
+            if leases.is_left_behind(record.lease, now) {
                 info!(endpoint = %self.endpoint, worker = worker.0, "dead worker's record removed");
-                let unfinished = self.folder.join(format!(".{:016x}", record.lease));
-                for path in [
-                    self.directory.instance(&self.endpoint, *worker),
-                    self.directory.lease(record.lease),
-                    unfinished,
-                ] {
-                    self.directory.remove(&path)?;
-                }
+                let path = self.directory.instance(&self.endpoint, *worker);
+                self.directory.remove(&path)?;
             }
         }
         Ok(())

@@ -2,11 +2,12 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay_observability::ErrorChain;
 use forebay_tokens::WorkerId;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,7 +18,6 @@ use super::directory::{Directory, FileError};
 use super::keeper::Keeper;
 use super::leases::Leases;
 use super::reader::Reader;
-use crate::health::Degradation;
 use crate::names::EndpointId;
 
 /// The most that one look adds to the time in which others are believed to be silent.
@@ -57,7 +57,8 @@ pub(super) struct Service {
     pub(super) readers: HashMap<EndpointId, Reader>,
     pub(super) board: Board,
     pub(super) metrics: Metrics,
-    pub(super) degradation: Degradation,
+    /// Tells of each look whether it went well.
+    pub(super) looks: watch::Sender<bool>,
     pub(super) clock: Clock,
 }
 
@@ -83,7 +84,6 @@ impl Clock {
 impl Service {
     /// Works until it is cancelled, or nobody can order anything any more; then says goodbye.
     pub(super) fn run(mut self, orders: &Receiver<Order>, cancel: &CancellationToken) {
-        self.metrics.connected.set(1);
         let mut next = Instant::now();
         while !cancel.is_cancelled() {
             match orders.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -96,7 +96,11 @@ impl Service {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        if let Err(error) = self.keeper.close(Instant::now()) {
+        let closed = self.keeper.close(Instant::now()).and_then(|read| {
+            thread::sleep(read.saturating_duration_since(Instant::now()));
+            self.keeper.vanish()
+        });
+        if let Err(error) = closed {
             warn!(error = %ErrorChain(&error), "no goodbye to the directory of discovery");
         }
     }
@@ -172,6 +176,8 @@ impl Service {
             for reader in self.readers.values() {
                 reader.sweep(&mut self.leases, time)?;
             }
+            let folders = self.readers.values().filter_map(Reader::folder);
+            self.leases.sweep(folders, time)?;
         }
         Ok(())
     }
@@ -183,17 +189,13 @@ impl Service {
         match outcome {
             Ok(()) if !was_well => {
                 info!("the directory of discovery is back");
-                self.metrics.connected.set(1);
                 self.metrics.resyncs.inc();
-                self.degradation.clear();
             }
             Err(error) if was_well => {
                 warn!(error = %ErrorChain(&error), "the directory of discovery is away");
-                self.metrics.connected.set(0);
-                let reason = "the directory of discovery cannot be used";
-                self.degradation.set(reason);
             }
             Ok(()) | Err(_) => {}
         }
+        self.looks.send_replace(self.clock.is_well);
     }
 }

@@ -173,6 +173,115 @@ async fn a_worker_of_another_process_replaces_ours() {
     assert_eq!(listed, [instance(1, "new")]);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_waited_for_by_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Directory::open(directory.path().to_owned()).unwrap();
+    let owner = open(directory.path(), &Health::new());
+    let _registration = owner.register(instance(1, "a")).await.unwrap();
+    let good = fs::read(layout.instance(&endpoint(), WorkerId(1))).unwrap();
+    // A pipe that nobody writes to, a link, and a file without end.
+    let pipe = layout.instance(&endpoint(), WorkerId(2));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    let elsewhere = directory.path().join("elsewhere");
+    fs::write(&elsewhere, good).unwrap();
+    let link = layout.instance(&endpoint(), WorkerId(3));
+    std::os::unix::fs::symlink(elsewhere, link).unwrap();
+    let large = layout.instance(&endpoint(), WorkerId(4));
+    fs::File::create(large).unwrap().set_len(1 << 40).unwrap();
+
+    let reader = open(directory.path(), &Health::new());
+    let listed = reader.list(&endpoint()).await.unwrap();
+    assert_eq!(listed, [instance(1, "a")]);
+    let mut huge = instance(5, "");
+    huge.card = vec![0; directory::MAX_FILE_BYTES].into();
+    assert!(owner.register(huge).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_does_not_answer_is_not_waited_for() {
+    let tasks = Tasks::new(&Registry::new());
+    let (orders, _waiting) = sync_channel(1);
+    let task = tasks.spawn(TaskKind::Background, "hangs", std::future::pending::<()>());
+    let discovery = FileDiscovery {
+        shared: Arc::new(Shared { orders, task }),
+    };
+    let error = discovery.list(&endpoint()).await.unwrap_err();
+    assert!(matches!(error, PlaneError::Unreachable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_ends_leaves_no_trace() {
+    let directory = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new(&Registry::new());
+    let config = FileConfig::new(directory.path());
+    let (registry, health) = (Registry::new(), Health::new());
+    let discovery = FileDiscovery::open(config, &tasks, &registry, &health).unwrap();
+    let layout = Directory::open(directory.path().to_owned()).unwrap();
+    let reader = open(directory.path(), &Health::new());
+    let mut watch = reader.watch(&endpoint()).await.unwrap();
+    next(&mut watch).await;
+
+    let left = discovery.register(instance(1, "a")).await.unwrap();
+    let _stays = discovery.register(instance(2, "b")).await.unwrap();
+    for _ in 0..2 {
+        next(&mut watch).await;
+    }
+    left.deregister().await.unwrap();
+    tasks.cancel(TaskKind::Critical);
+    tasks.ended(TaskKind::Critical).await;
+    let folders = [layout.leases(), layout.endpoint(&endpoint())];
+    for folder in &folders {
+        assert_eq!(layout.names(folder).unwrap(), [""; 0]);
+    }
+    for _ in 0..2 {
+        let gone = next(&mut watch).await;
+        let is_gone = matches!(gone, InstanceEvent::Removed(_) | InstanceEvent::Expired(_));
+        assert!(is_gone, "{gone:?}");
+    }
+}
+
+#[test]
+fn what_the_dead_leave_is_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let ttl = Duration::from_secs(10);
+    let (mut dead, mut alive) = (keeper(directory.path(), ttl), keeper(directory.path(), ttl));
+    let start = Instant::now();
+    let registered = Arc::new(());
+    for (worker, keeper) in [&mut dead, &mut alive].into_iter().enumerate() {
+        let instance = instance(worker as u64, "");
+        let registration = Arc::downgrade(&registered);
+        keeper.register(start, &instance, 7, registration).unwrap();
+    }
+    let layout = Directory::open(directory.path().to_owned()).unwrap();
+    let (leases_folder, folder) = (layout.leases(), layout.endpoint(&endpoint()));
+    for name in layout.names(&leases_folder).unwrap() {
+        fs::write(leases_folder.join(format!(".{name}")), "unfin").unwrap();
+        fs::write(folder.join(format!(".{name}")), "ished").unwrap();
+    }
+    for folder in [&leases_folder, &folder] {
+        fs::write(folder.join("readme.txt"), "someone's").unwrap();
+        fs::write(folder.join(".hidden"), "someone's").unwrap();
+    }
+
+    let mut leases = Leases::new(layout.clone(), ttl);
+    let mut sweep = |seconds| {
+        let folders = [&*folder].into_iter();
+        leases.sweep(folders, Duration::from_secs(seconds)).unwrap();
+    };
+    sweep(0);
+    alive.upkeep(start + ttl).unwrap();
+    sweep(60);
+    // The living one has finished its lease by now.
+    assert_eq!(layout.names(&leases_folder).unwrap().len(), 5);
+    alive.upkeep(start + ttl * 2).unwrap();
+    sweep(70);
+    // What is the living one's stays, and what is nobody's.
+    assert_eq!(layout.names(&leases_folder).unwrap().len(), 3);
+    assert_eq!(layout.names(&folder).unwrap().len(), 5);
+}
+
 #[test]
 fn a_record_that_was_taken_away_comes_back() {
     let directory = tempfile::tempdir().unwrap();
