@@ -18,22 +18,22 @@ pub(super) struct Gaps {
 
 impl Gaps {
     /// How many events are missing right before this one. Before the first of a publisher or an
-    /// epoch it is those that were never sent: the subscription may be younger than the others. An
-    /// event of an older epoch than one that came changes nothing.
-    pub(super) fn before(&mut self, stamp: Stamp, unsent: u32) -> u64 {
-        let next = (stamp.epoch, stamp.sequence + 1);
+    /// epoch it is those that were never sent: the subscription may be younger than the others.
+    /// None, if the event is to be dropped: it is of an older epoch than one that came.
+    pub(super) fn before(&mut self, stamp: Stamp, unsent: u32) -> Option<u64> {
+        let next = (stamp.epoch, stamp.sequence.saturating_add(1));
         if self.next.len() == MAX_PUBLISHERS && !self.next.contains_key(&stamp.publisher) {
             self.next.clear();
         }
         let known = self.next.entry(stamp.publisher).or_insert((0, 0));
         if known.0 > stamp.epoch {
-            return 0;
+            return None;
         }
         let (epoch, expected) = std::mem::replace(known, next);
-        match epoch == stamp.epoch {
+        Some(match epoch == stamp.epoch {
             true => stamp.sequence.saturating_sub(expected),
             false => u64::from(unsent),
-        }
+        })
     }
 }
 
@@ -52,18 +52,25 @@ mod tests {
     #[test]
     fn gaps_are_counted_for_each_publisher() {
         let mut gaps = Gaps::default();
-        assert_eq!(
-            gaps.before(stamp(1, 1, 5), 0),
-            0,
-            "the subscription is late"
-        );
-        assert_eq!(gaps.before(stamp(1, 1, 6), 0), 0);
-        assert_eq!(gaps.before(stamp(2, 9, 3), 2), 2, "two were never sent");
-        assert_eq!(gaps.before(stamp(1, 1, 9), 1), 2);
-        assert_eq!(gaps.before(stamp(1, 2, 0), 0), 0, "a new epoch");
-        assert_eq!(gaps.before(stamp(1, 1, 70), 0), 0, "an old epoch");
-        assert_eq!(gaps.before(stamp(1, 2, 1), 0), 0);
-        assert_eq!(gaps.before(stamp(2, 9, 4), 0), 0);
+        for (stamp, unsent, missing, what) in [
+            (stamp(1, 1, 5), 0, Some(0), "the subscription is late"),
+            (stamp(1, 1, 6), 0, Some(0), "the next"),
+            (stamp(2, 9, 3), 2, Some(2), "two were never sent"),
+            (stamp(1, 1, 9), 1, Some(2), "two are missing"),
+            (stamp(1, 2, 0), 0, Some(0), "a new epoch"),
+            (stamp(1, 1, 70), 0, None, "an old epoch"),
+            (stamp(1, 2, 1), 0, Some(0), "what it said changes nothing"),
+            (stamp(2, 9, 4), 0, Some(0), "another publisher"),
+            (
+                stamp(2, 9, u64::MAX),
+                0,
+                Some(u64::MAX - 5),
+                "the last number",
+            ),
+            (stamp(2, 9, u64::MAX), 0, Some(0), "which comes again"),
+        ] {
+            assert_eq!(gaps.before(stamp, unsent), missing, "{what}");
+        }
     }
 
     #[test]

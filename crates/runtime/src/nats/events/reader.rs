@@ -104,8 +104,9 @@ impl Inbox {
             return;
         };
         match self.gaps.before(event.stamp, unsent) {
-            0 => push(&self.queue, [Ok(event)]),
-            missed => {
+            None => {}
+            Some(0) => push(&self.queue, [Ok(event)]),
+            Some(missed) => {
                 self.metrics.events_lost.inc_by(missed);
                 push(&self.queue, [Err(Lagged { missed }), Ok(event)]);
             }
