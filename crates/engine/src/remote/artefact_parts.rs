@@ -1,10 +1,13 @@
 //! An artefact on its way: in parts, as it may be of many megabytes.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use forebay_protocols::worker::{Artefact, ArtefactPart, artefact::Content};
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::ResponseStream;
 use futures::{StreamExt as _, stream};
+use tokio::time::timeout;
 
 use super::artefact::{ArtefactDigest, Artefacts};
 use super::frames::{broken, decode, encode};
@@ -14,6 +17,9 @@ const PART_BYTES: usize = 256 << 10;
 
 /// The most bytes of an artefact: several times the largest tokenizers of the field.
 const MOST_BYTES: usize = 128 << 20;
+
+/// How long the next part is waited for: 256 KiB, over any network that carries tokens.
+const PART_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The answer to who asks for an artefact.
 pub(super) fn send(artefacts: &Artefacts, digest: &[u8]) -> ResponseStream {
@@ -44,7 +50,7 @@ pub(super) async fn receive(
     digest: ArtefactDigest,
 ) -> Result<Content, Error> {
     let mut bytes = BytesMut::new();
-    while let Some(part) = parts.next().await {
+    while let Some(part) = next(&mut parts).await? {
         let part: ArtefactPart = decode(part?)?;
         let total = usize::try_from(part.total_bytes).unwrap_or(usize::MAX);
         let so_far = bytes.len() + part.bytes.len();
@@ -55,6 +61,14 @@ pub(super) async fn receive(
         bytes.extend_from_slice(&part.bytes);
     }
     read(bytes.freeze(), digest)
+}
+
+async fn next(parts: &mut ResponseStream) -> Result<Option<Result<Bytes, Error>>, Error> {
+    let part = timeout(PART_TIMEOUT, parts.next()).await;
+    part.map_err(|_| {
+        let message = "a worker does not send the next part of an artefact";
+        Error::new(ErrorClass::Deadline, "artefact_timeout", message)
+    })
 }
 
 fn read(bytes: Bytes, digest: ArtefactDigest) -> Result<Content, Error> {
@@ -74,6 +88,7 @@ fn read(bytes: Bytes, digest: ArtefactDigest) -> Result<Content, Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use futures::FutureExt as _;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 
@@ -92,8 +107,8 @@ mod tests {
         }))
     }
 
-    #[test]
-    fn an_artefact_arrives_whatever_its_size() {
+    #[tokio::test]
+    async fn an_artefact_arrives_whatever_its_size() {
         for bytes in [0, 1, PART_BYTES - 20, PART_BYTES, 3 * PART_BYTES + 5] {
             let mut artefacts = Artefacts::new();
             let digest = artefacts.insert(template(bytes));
@@ -102,8 +117,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_a_worker_does_not_have_is_not_found() {
+    #[tokio::test]
+    async fn what_a_worker_does_not_have_is_not_found() {
         let digest = ArtefactDigest([7; 32]);
         let received = receive_now(send(&Artefacts::new(), &digest.0), digest);
         assert_eq!(received.unwrap_err().reason, "unknown_artefact");
@@ -111,16 +126,16 @@ mod tests {
         assert_eq!(received.unwrap_err().reason, "unknown_artefact");
     }
 
-    #[test]
-    fn another_artefact_than_was_asked_for_is_refused() {
+    #[tokio::test]
+    async fn another_artefact_than_was_asked_for_is_refused() {
         let mut artefacts = Artefacts::new();
         let (asked, other) = (ArtefactDigest([7; 32]), artefacts.insert(template(5)));
         let received = receive_now(send(&artefacts, &other.0), asked);
         assert_eq!(received.unwrap_err().reason, "wrong_artefact");
     }
 
-    #[test]
-    fn a_worker_that_sends_too_much_is_not_heard_out() {
+    #[tokio::test]
+    async fn a_worker_that_sends_too_much_is_not_heard_out() {
         let digest = ArtefactDigest([7; 32]);
         for first in [part(b"xy", 1), part(b"", 1), part(b"x", MOST_BYTES + 1)] {
             // Nothing that comes after the lie is waited for.
@@ -128,5 +143,26 @@ mod tests {
             let error = receive_now(parts, digest).unwrap_err();
             assert_eq!(error.class, ErrorClass::BackendProtocol);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_is_slow_is_waited_for_and_one_that_is_silent_is_not() {
+        let mut artefacts = Artefacts::new();
+        let digest = artefacts.insert(template(3 * PART_BYTES));
+        let slow = send(&artefacts, &digest.0).then(|part| async {
+            sleep(PART_TIMEOUT - Duration::from_millis(1)).await;
+            part
+        });
+        let received = receive(slow.boxed(), digest).await;
+        assert!(received.unwrap() == template(3 * PART_BYTES));
+
+        let before = Instant::now();
+        let silent = send(&artefacts, &digest.0).take(1).chain(stream::pending());
+        let error = receive(silent.boxed(), digest).await.unwrap_err();
+        assert_eq!(
+            (error.class, &*error.reason),
+            (ErrorClass::Deadline, "artefact_timeout")
+        );
+        assert_eq!(before.elapsed(), PART_TIMEOUT);
     }
 }

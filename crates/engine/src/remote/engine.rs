@@ -109,8 +109,8 @@ impl RemoteEngine {
     /// # Errors
     ///
     /// `NotFound`, if the worker does not have it; `BackendProtocol`, if it sends another one, too
-    /// much (beyond 128 MiB), or a kind that this version does not know; what the request plane
-    /// says.
+    /// much (beyond 128 MiB), or a kind that this version does not know; `Deadline`, if a part of
+    /// it (256 KiB) does not come within 10 seconds of the one before; what the request plane says.
     pub async fn artefact(&self, digest: ArtefactDigest) -> Result<Content, Error> {
         let request = worker::ArtefactRequest {
             digest: digest.0.to_vec(),
