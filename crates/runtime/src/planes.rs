@@ -6,6 +6,7 @@ mod connect;
 #[cfg(feature = "nats")]
 mod nats;
 mod own_directory;
+mod reach;
 mod secret;
 
 use std::error::Error;

@@ -42,7 +42,7 @@ pub struct FrontendArgs {
     requests: Option<String>,
 
     /// What KV events, and frontends' news for each other, go by: tcp or nats://HOST:PORT
-    /// [default: tcp]
+    /// [default: what requests go by]
     #[arg(long, value_name = "HOW")]
     events: Option<String>,
 
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(settings.namespace, "n");
         assert_eq!(settings.planes.discovery.to_string(), "file:/d");
         assert_eq!(settings.planes.requests.to_string(), "nats");
-        assert_eq!(settings.planes.events.to_string(), "nats://h:1");
+        assert_eq!(settings.planes.events_in_use().to_string(), "nats://h:1");
         assert_eq!(settings.planes.listen.to_string(), "[::1]:5");
         assert_eq!(settings.planes.advertise.as_deref(), Some("h:7"));
     }

@@ -51,9 +51,9 @@ Open surfaces:
   http://{address} ({reach_of_clients}, without authentication)
     POST /v1/chat/completions  /v1/completions
     GET  /v1/models  /health  /live  /ready  /metrics  /openapi.json"#,
-            discovery = planes.discovery,
+            discovery = planes.discovery_in_use(),
             requests = planes.requests,
-            events = planes.events,
+            events = planes.events_in_use(),
         )?;
         if let Some(listens) = listens {
             let guard = match (planes.tls.is_on(), planes.tls.ca.is_some()) {

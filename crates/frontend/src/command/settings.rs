@@ -72,7 +72,7 @@ impl FrontendSettings {
             expected: "1 to 63 of a-z, 0-9, - and _, a letter or digit first",
         })?;
         self.frontend.check()?;
-        self.planes.check().map_err(Error::Planes)?;
+        self.planes.check_shared().map_err(Error::Planes)?;
         self.shutdown.check().map_err(Error::Shutdown)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::choice::{DiscoveryChoice, EventsChoice, RequestsChoice};
+use super::own_directory::own_directory_path;
 use super::secret::Secret;
 use crate::config::ConfigError;
 
@@ -21,8 +22,8 @@ pub struct PlanesConfig {
     /// Requests and answers: `tcp`, `nats` (the servers of `events`), `nats://HOST:PORT`, or
     /// `memory`. Default `tcp`.
     pub requests: RequestsChoice,
-    /// Events: `tcp`, `nats://HOST:PORT[,HOST:PORT]`, or `memory`. Default `tcp`.
-    pub events: EventsChoice,
+    /// Events: `tcp`, `nats://HOST:PORT[,HOST:PORT]`, or `memory`. Not set, what requests go by.
+    pub events: Option<EventsChoice>,
     /// Where TCP listens; port 0 is any free one. Default `127.0.0.1:0`.
     pub listen: SocketAddr,
     /// The host, or `HOST:PORT`, under which others reach the listener; not set, where it listens.
@@ -45,7 +46,7 @@ impl Default for PlanesConfig {
         Self {
             discovery: DiscoveryChoice::File(None),
             requests: RequestsChoice::Tcp,
-            events: EventsChoice::Tcp,
+            events: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
             lease_seconds: 10.0,
@@ -125,13 +126,14 @@ impl PlanesConfig {
             "connect_timeout_seconds",
             "from 0.1 to 600",
         )?;
+        let events = self.events_in_use();
         check(
-            self.requests != RequestsChoice::Nats || matches!(self.events, EventsChoice::Nats(_)),
+            self.requests != RequestsChoice::Nats || matches!(events, EventsChoice::Nats(_)),
             "requests",
             "nats://HOST:PORT, where events do not name the servers",
         )?;
         check(
-            self.events != EventsChoice::Tcp || self.requests == RequestsChoice::Tcp,
+            events != EventsChoice::Tcp || self.requests == RequestsChoice::Tcp,
             "events",
             "memory or nats://HOST:PORT, where requests do not go by tcp",
         )?;
@@ -153,6 +155,50 @@ impl PlanesConfig {
             "nats.user",
             "set with nats.password",
         )
+    }
+
+    /// [`PlanesConfig::check`], for a process that works with others.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], also for what is of one process alone.
+    pub fn check_shared(&self) -> Result<(), ConfigError> {
+        self.check()?;
+        check(
+            self.discovery != DiscoveryChoice::Memory,
+            "discovery",
+            "file:DIR or etcd://HOST:PORT, for other processes to find this one",
+        )?;
+        check(
+            self.requests != RequestsChoice::Memory,
+            "requests",
+            "tcp or nats://HOST:PORT, for other processes to talk to this one",
+        )
+    }
+
+    /// Where discovery is: a directory is named, from the root on.
+    pub fn discovery_in_use(&self) -> DiscoveryChoice {
+        match &self.discovery {
+            DiscoveryChoice::File(None) => {
+                DiscoveryChoice::File(Some(own_directory_path(&temporary_dir())))
+            }
+            DiscoveryChoice::File(Some(directory)) => {
+                // Without a current directory, opening it will tell.
+                let absolute = std::path::absolute(directory);
+                DiscoveryChoice::File(Some(absolute.unwrap_or_else(|_| directory.clone())))
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// What events go by, set or not.
+    pub fn events_in_use(&self) -> EventsChoice {
+        match (&self.events, &self.requests) {
+            (Some(events), _) => events.clone(),
+            (None, RequestsChoice::Memory) => EventsChoice::Memory,
+            (None, RequestsChoice::NatsServers(servers)) => EventsChoice::Nats(servers.clone()),
+            (None, RequestsChoice::Tcp | RequestsChoice::Nats) => EventsChoice::Tcp,
+        }
     }
 
     /// How long an instance outlives its process in discovery.
@@ -202,7 +248,11 @@ mod tests {
         );
         let nats = || RequestsChoice::Nats;
         assert_eq!(refused(|c| c.requests = nats()), "requests");
-        assert_eq!(refused(|c| c.requests = RequestsChoice::Memory), "events");
+        let tcp_alone = |c: &mut PlanesConfig| {
+            c.requests = RequestsChoice::Memory;
+            c.events = Some(EventsChoice::Tcp);
+        };
+        assert_eq!(refused(tcp_alone), "events");
         assert_eq!(refused(|c| c.advertise = Some(String::new())), "advertise");
         assert_eq!(refused(|c| c.tls.cert = path.clone()), "tls");
         assert_eq!(refused(|c| c.etcd.tls.key = path.clone()), "etcd.tls");
@@ -215,6 +265,47 @@ mod tests {
             refused(|c| c.nats.password = Some(Secret::new("hush"))),
             "nats.user"
         );
+    }
+
+    #[test]
+    fn who_works_with_others_can_be_found() {
+        let mut config = PlanesConfig::default();
+        assert_eq!(config.check_shared(), Ok(()));
+        config.requests = RequestsChoice::Memory;
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.check_shared().unwrap_err().setting, "requests");
+        config.discovery = DiscoveryChoice::Memory;
+        assert_eq!(config.check_shared().unwrap_err().setting, "discovery");
+    }
+
+    #[test]
+    fn events_go_as_requests_do() {
+        let mut config = PlanesConfig::default();
+        for (requests, events) in [
+            ("tcp", "tcp"),
+            ("memory", "memory"),
+            ("nats://a:1,b:2", "nats://a:1,b:2"),
+        ] {
+            config.requests = requests.parse().unwrap();
+            assert_eq!(config.check(), Ok(()));
+            assert_eq!(config.events_in_use().to_string(), events);
+        }
+        config.events = Some(EventsChoice::Memory);
+        assert_eq!(config.events_in_use(), EventsChoice::Memory);
+    }
+
+    #[test]
+    fn the_directory_of_discovery_is_named_in_full() {
+        let mut config = PlanesConfig::default();
+        for directory in ["file:", "file:here/below", "file:/there"] {
+            config.discovery = directory.parse().unwrap();
+            let DiscoveryChoice::File(Some(path)) = config.discovery_in_use() else {
+                panic!("it is a directory");
+            };
+            assert!(path.is_absolute(), "{}", path.display());
+        }
+        config.discovery = "etcd://a:1".parse().unwrap();
+        assert_eq!(config.discovery_in_use(), config.discovery);
     }
 
     #[test]

@@ -3,12 +3,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_observability::Registry;
+use tracing::{info, warn};
 
 use super::choice::{DiscoveryChoice, EventsChoice, RequestsChoice};
 use super::config::{PlanesConfig, temporary_dir};
 #[cfg(feature = "nats")]
 use super::nats::NatsPlanes;
 use super::own_directory::own_directory;
+use super::reach::{Reach, reach};
 use super::{PlaneError, Planes};
 use crate::config::ConfigError;
 use crate::discovery::{Discovery, FileConfig, FileDiscovery, MemoryDiscovery};
@@ -64,11 +66,23 @@ impl PlanesConfig {
         health: &Health,
     ) -> Result<Planes, ConnectError> {
         self.check()?;
+        let (discovery_choice, events_choice) = (self.discovery_in_use(), self.events_in_use());
+        let advertised = self.advertise.as_deref();
+        match reach(self) {
+            Reach::Everyone => {}
+            Reach::PerhapsTooShort => {
+                info!(listen = %self.listen, advertised, "only this machine can reach this process");
+            }
+            Reach::TooShort => {
+                warn!(listen = %self.listen, advertised, "only this machine can reach this process, \
+                    and others may find it: set an address to listen on, and one to advertise");
+            }
+        }
         let discovery: Arc<dyn Discovery> = match &self.discovery {
             DiscoveryChoice::Memory => Arc::new(MemoryDiscovery::new()),
             DiscoveryChoice::File(directory) => {
                 let opened = self.open_directory(directory.as_deref(), tasks, registry, health);
-                Arc::new(opened.map_err(at(&self.discovery))?)
+                Arc::new(opened.map_err(at(&discovery_choice))?)
             }
             #[cfg(feature = "etcd")]
             DiscoveryChoice::Etcd(members) => {
@@ -79,7 +93,7 @@ impl PlanesConfig {
                     connect_timeout: self.connect_timeout(),
                 };
                 let connected = EtcdDiscovery::connect(config, tasks, registry, health).await;
-                Arc::new(connected.map_err(at(&self.discovery))?)
+                Arc::new(connected.map_err(at(&discovery_choice))?)
             }
             #[cfg(not(feature = "etcd"))]
             DiscoveryChoice::Etcd(_) => {
@@ -103,7 +117,7 @@ impl PlanesConfig {
             RequestsChoice::Tcp => return Err(not_built("tcp", "tcp", "")),
             #[cfg(feature = "nats")]
             RequestsChoice::Nats | RequestsChoice::NatsServers(_) => {
-                let plane = nats.requests(self.nats_servers()).await;
+                let plane = nats.requests(self.nats_servers(&events_choice)).await;
                 plane.map_err(at(&self.requests))?
             }
             #[cfg(not(feature = "nats"))]
@@ -111,7 +125,7 @@ impl PlanesConfig {
                 return Err(not_built("nats", "nats", ""));
             }
         };
-        let events: Arc<dyn EventPlane> = match &self.events {
+        let events: Arc<dyn EventPlane> = match &events_choice {
             EventsChoice::Memory => Arc::new(InProcessEvents::new()),
             #[cfg(feature = "tcp")]
             EventsChoice::Tcp => {
@@ -122,7 +136,7 @@ impl PlanesConfig {
             #[cfg(feature = "nats")]
             EventsChoice::Nats(servers) => {
                 let plane = nats.events(servers).await;
-                plane.map_err(at(&self.events))?
+                plane.map_err(at(&events_choice))?
             }
             #[cfg(not(feature = "nats"))]
             EventsChoice::Nats(_) => return Err(not_built("nats://", "nats", "")),
@@ -150,8 +164,8 @@ impl PlanesConfig {
 
     /// The servers that requests go by.
     #[cfg(feature = "nats")]
-    fn nats_servers(&self) -> &[String] {
-        match (&self.requests, &self.events) {
+    fn nats_servers<'a>(&'a self, events: &'a EventsChoice) -> &'a [String] {
+        match (&self.requests, events) {
             (RequestsChoice::NatsServers(servers), _) => servers,
             (_, EventsChoice::Nats(servers)) => servers,
             _ => &[],

@@ -16,7 +16,7 @@ fn config(server: &NatsServer) -> PlanesConfig {
     PlanesConfig {
         discovery: "memory".parse().unwrap(),
         requests: "nats".parse().unwrap(),
-        events: server.url().parse().unwrap(),
+        events: Some(server.url().parse().unwrap()),
         ..PlanesConfig::default()
     }
 }

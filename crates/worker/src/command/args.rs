@@ -47,7 +47,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "HOW")]
     requests: Option<String>,
 
-    /// What KV events and load go by: tcp or nats://HOST:PORT [default: tcp]
+    /// What KV events and load go by: tcp or nats://HOST:PORT [default: what requests go by]
     #[arg(long, value_name = "HOW")]
     events: Option<String>,
 
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(settings.worker.namespace, "n");
         assert_eq!(settings.planes.discovery.to_string(), "file:/d");
         assert_eq!(settings.planes.requests.to_string(), "nats");
-        assert_eq!(settings.planes.events.to_string(), "nats://h:1");
+        assert_eq!(settings.planes.events_in_use().to_string(), "nats://h:1");
         assert_eq!(settings.planes.listen.to_string(), "[::1]:5");
         assert_eq!(settings.planes.advertise.as_deref(), Some("h:7"));
         assert_eq!(

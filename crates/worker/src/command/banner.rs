@@ -44,12 +44,12 @@ impl fmt::Display for Banner<'_> {
             card.model
         )?;
         writeln!(f, "workers    {engines} in {namespace}")?;
-        writeln!(f, "discovery  {}", planes.discovery)?;
+        writeln!(f, "discovery  {}", planes.discovery_in_use())?;
         match listens {
             Some(listens) => writeln!(f, "requests   tcp://{listens}")?,
             None => writeln!(f, "requests   {}", planes.requests)?,
         }
-        writeln!(f, "events     {}", planes.events)?;
+        writeln!(f, "events     {}", planes.events_in_use())?;
         if let Some(status) = status {
             writeln!(f, "status     http://{status}")?;
         }

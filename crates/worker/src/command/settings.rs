@@ -78,7 +78,7 @@ impl WorkerSettings {
         }
         self.engines().check()?;
         self.worker.check().map_err(Error::Worker)?;
-        self.planes.check().map_err(Error::Planes)?;
+        self.planes.check_shared().map_err(Error::Planes)?;
         self.shutdown.check().map_err(Error::Shutdown)
     }
 

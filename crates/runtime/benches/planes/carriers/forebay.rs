@@ -51,7 +51,6 @@ async fn plane(name: &str, service: &str) -> Arc<dyn RequestPlane> {
     };
     if name == "NATS" {
         config.requests = service.parse().expect("a choice");
-        config.events = service.parse().expect("a choice");
     }
     let registry = Registry::new();
     let tasks = Tasks::new(&registry);
