@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use forebay_engine::remote::WorkerCard;
-use forebay_engine::{Control, Error, ErrorClass};
+use forebay_engine::{Control, Error, ErrorClass, Load};
 use forebay_tokens::WorkerId;
 use tokio::sync::watch;
 
@@ -39,7 +39,22 @@ impl WorkerHandle {
         standing.as_ref().is_some_and(|now| now.is_registered)
     }
 
-    /// Changes the engine's state, as an operator wants it.
+    /// Whether an operator has paused its engine: then it is out of discovery, and refuses
+    /// generations.
+    pub fn is_paused(&self) -> bool {
+        let standing = self.standing.borrow();
+        standing.as_ref().is_some_and(|now| now.handler.is_paused())
+    }
+
+    /// What its engine has to do and holds; `None` while the engine is gone.
+    pub fn load(&self) -> Option<Load> {
+        let standing = self.standing.borrow();
+        standing.as_ref().map(|now| now.handler.load())
+    }
+
+    /// Changes the engine's state, as an operator wants it. A pause takes the worker out of
+    /// discovery, and what runs or waits in the engine stays there; the end of it brings the worker
+    /// back.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use futures::future::{Fuse, pending};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::canary::canary;
 use crate::config::Checked;
@@ -67,10 +67,13 @@ impl Supervisor {
     /// Where discovery cannot be reached, the worker is served all the same, and registered later.
     pub(crate) async fn enter(&self) -> Result<Present, PlaneError> {
         let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
-        let handler = EngineHandler::new(self.engine.clone());
-        let handler = Arc::new(handler.with_artefacts(self.artefacts.clone()));
+        let handler = EngineHandler::new(self.engine.clone())
+            .with_artefacts(self.artefacts.clone())
+            .refusing_while_paused();
+        let handler = Arc::new(handler);
         let requests = &self.planes.requests;
         let served = requests.serve(endpoint, worker, handler.clone()).await?;
+        served.announce(self.instance.card.clone());
         let publisher = self.kv_publisher(&handler).await?;
         let load = self.load_publisher(&handler).await?;
         let standing = Standing {
@@ -115,27 +118,60 @@ impl Supervisor {
         if let Some(condition) = &self.condition {
             condition.set_ready();
         }
-        info!(
+        debug!(
             worker = self.instance.worker.0,
             address, "worker registered"
         );
         Ok(registration)
     }
 
-    /// Goes on trying, if discovery has not taken the worker.
-    async fn keep_registering(
+    /// Goes on trying, if discovery has not taken the worker; and takes it out of discovery for as
+    /// long as its engine is paused.
+    async fn keep_registered(
         &self,
+        handler: &EngineHandler,
         address: &str,
         registration: &mut Option<Box<dyn Registration>>,
     ) -> Infallible {
-        while registration.is_none() {
+        let mut paused = handler.paused();
+        if registration.is_none() {
+            // It was tried just now.
             sleep(self.config.retry).await;
-            match self.register(address).await {
-                Ok(registered) => *registration = Some(registered),
-                Err(error) => self.warn(&error, "worker not registered yet"),
+        }
+        loop {
+            if *paused.borrow_and_update() {
+                self.pause(registration.take()).await;
+            } else if registration.is_none() {
+                match self.register(address).await {
+                    Ok(registered) => {
+                        *registration = Some(registered);
+                        info!(worker = self.instance.worker.0, "worker registered at last");
+                    }
+                    Err(error) => {
+                        self.warn(&error, "worker not registered yet");
+                        self.not_ready("discovery cannot be reached");
+                        // A pause meanwhile finds nothing to take back.
+                        sleep(self.config.retry).await;
+                        continue;
+                    }
+                }
+            }
+            if paused.changed().await.is_err() {
+                return pending().await;
             }
         }
-        pending().await
+    }
+
+    /// Takes the worker out of discovery, and says why. What runs there stays.
+    async fn pause(&self, registration: Option<Box<dyn Registration>>) {
+        info!(worker = self.instance.worker.0, "worker paused");
+        self.not_ready("paused");
+        self.standing.send_modify(|standing| {
+            if let Some(standing) = standing {
+                standing.is_registered = false;
+            }
+        });
+        self.deregister(registration).await;
     }
 
     /// Runs until it is cancelled, and leaves no registration then. What is served goes to
@@ -195,7 +231,7 @@ impl Supervisor {
         tokio::select! {
             never = self.keep_publishing(handler, publisher, &ended) => match never {},
             never = load.run() => match never {},
-            never = self.keep_registering(served.address(), registration) => match never {},
+            never = self.keep_registered(handler, served.address(), registration) => match never {},
             error = self.watch_engine(handler, &ended) => error,
             error = self.stall(handler) => error,
         }
@@ -211,6 +247,8 @@ impl Supervisor {
             let outputs = handler.progress().outputs;
             match self.canary().await {
                 Ok(()) => {}
+                // It may do nothing.
+                Err(_) if handler.is_paused() => {}
                 // It is late, but it answers others.
                 Err(error)
                     if error.class == ErrorClass::Deadline
@@ -302,7 +340,7 @@ impl Supervisor {
             return;
         };
         match registration.deregister().await {
-            Ok(()) => info!(worker = self.instance.worker.0, "worker deregistered"),
+            Ok(()) => debug!(worker = self.instance.worker.0, "worker deregistered"),
             Err(error) => self.warn(&error, "worker not deregistered"),
         }
     }
@@ -321,7 +359,10 @@ impl Supervisor {
                 continue;
             }
             match self.enter().await {
-                Ok(present) => return present,
+                Ok(present) => {
+                    info!(worker = self.instance.worker.0, "engine answers again");
+                    return present;
+                }
                 Err(error) => self.warn(&error, "worker not registered"),
             }
         }

@@ -1,6 +1,6 @@
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use forebay_tokens::RequestId;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use prost::Message;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::artefact::Artefacts;
 use super::artefact_parts;
@@ -22,7 +22,7 @@ use super::kv_publisher::KvPublisher;
 use super::kv_truth::KvTruth;
 use super::load_publisher::LoadPublisher;
 use super::progress::{Generations, Mark, Progress};
-use crate::{Control, Engine, GenerateStream};
+use crate::{Control, Engine, GenerateStream, Load};
 
 /// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
 ///
@@ -34,7 +34,8 @@ pub struct EngineHandler {
     artefacts: Arc<Artefacts>,
     unavailable: Arc<Notify>,
     generations: Generations,
-    is_paused: Arc<AtomicBool>,
+    paused: watch::Sender<bool>,
+    refuses_while_paused: bool,
     /// Of the newest publisher of KV events.
     kv_truth: KvTruth,
     /// A generation has begun.
@@ -49,7 +50,8 @@ impl EngineHandler {
             artefacts: Arc::default(),
             unavailable: Arc::default(),
             generations: Generations::default(),
-            is_paused: Arc::default(),
+            paused: watch::Sender::new(false),
+            refuses_while_paused: false,
             kv_truth: KvTruth::default(),
             begun: Arc::default(),
         }
@@ -59,6 +61,15 @@ impl EngineHandler {
     #[must_use]
     pub fn with_artefacts(mut self, artefacts: Arc<Artefacts>) -> Self {
         self.artefacts = artefacts;
+        self
+    }
+
+    /// The same handler, which refuses generations while the engine is paused, with
+    /// `CapacityExhausted`: who asks then goes elsewhere, instead of waiting for the end of the
+    /// pause in the engine's queue.
+    #[must_use]
+    pub fn refusing_while_paused(mut self) -> Self {
+        self.refuses_while_paused = true;
         self
     }
 
@@ -88,7 +99,17 @@ impl EngineHandler {
     /// Whether it was told to pause the engine, and none has resumed it. A pause that came another
     /// way is not known.
     pub fn is_paused(&self) -> bool {
-        self.is_paused.load(Ordering::Relaxed)
+        *self.paused.borrow()
+    }
+
+    /// [`Self::is_paused`], to be waited for.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+
+    /// What the engine has to do and holds.
+    pub fn load(&self) -> Load {
+        self.engine.load()
     }
 
     /// Changes the engine's state, as a client may ask for it.
@@ -97,14 +118,15 @@ impl EngineHandler {
     ///
     /// What the engine says.
     pub fn control(&self, control: Control) -> BoxFuture<'static, Result<(), Error>> {
-        let (engine, is_paused) = (self.engine.clone(), self.is_paused.clone());
+        let (engine, paused) = (self.engine.clone(), self.paused.clone());
         async move {
             engine.control(control).await?;
-            match control {
-                Control::Pause => is_paused.store(true, Ordering::Relaxed),
-                Control::Resume => is_paused.store(false, Ordering::Relaxed),
-                Control::Unspecified | Control::ClearKvCache => {}
-            }
+            let is_paused = match control {
+                Control::Pause => true,
+                Control::Resume => false,
+                Control::Unspecified | Control::ClearKvCache => return Ok(()),
+            };
+            paused.send_if_modified(|paused| mem::replace(paused, is_paused) != is_paused);
             Ok(())
         }
         .boxed()
@@ -113,6 +135,11 @@ impl EngineHandler {
     fn answer(&self, operation: Operation) -> ResponseStream {
         let engine = self.engine.clone();
         match operation {
+            Operation::Generate(_) if self.refuses_while_paused && self.is_paused() => {
+                let message = "the worker is paused";
+                let class = ErrorClass::CapacityExhausted;
+                one(Err(Error::new(class, "worker_paused", message)))
+            }
             Operation::Generate(request) => {
                 self.begun.notify_one();
                 Generation {

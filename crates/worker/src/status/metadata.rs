@@ -17,6 +17,7 @@ struct WorkerMetadata {
     /// As addresses have it: hexadecimal.
     worker: String,
     registered: bool,
+    paused: bool,
     address: Option<String>,
     card: Card,
 }
@@ -60,6 +61,7 @@ impl WorkerMetadata {
         Self {
             worker: format!("{:016x}", worker.id().0),
             registered: worker.is_registered(),
+            paused: worker.is_paused(),
             address: worker.address(),
             card: Card::of(worker.card().clone()),
         }

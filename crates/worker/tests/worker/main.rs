@@ -17,8 +17,8 @@ use forebay_engine::{Engine, ErrorClass, GenerateStream};
 use forebay_runtime::{Shutdown, ShutdownCause, ShutdownConfig};
 use forebay_tokens::{KvEvent, WorkerId};
 use forebay_worker::{StartError, WorkerConfig};
-use futures::stream::BoxStream;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use toy::*;
 
 async fn count(stream: GenerateStream) -> usize {

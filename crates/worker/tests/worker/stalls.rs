@@ -148,8 +148,11 @@ async fn a_paused_engine_has_not_stalled() {
     let mut scene = Scene::begin().await;
     scene.remote.control(Control::Pause).await.unwrap();
     scene.ask();
-    scene.stays().await;
+    scene.deployment.removed().await;
+    sleep(LONG).await;
+    assert!(scene.running.next().now_or_never().is_none(), "it stays");
     scene.remote.control(Control::Resume).await.unwrap();
+    scene.deployment.put().await;
     scene.running.next().await.unwrap().unwrap();
     // One that stalls after it is another matter.
     scene.deployment.toy.stall();
