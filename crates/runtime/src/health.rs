@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -35,7 +36,7 @@ pub struct HealthReport {
 #[non_exhaustive]
 pub struct ConditionReport {
     /// The condition's name, for instance `model`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it holds.
     pub ready: bool,
     /// Why it does not hold; empty while it does. Client-safe.
@@ -69,7 +70,12 @@ impl Health {
 
     /// Adds a condition that does not hold yet, for `reason`. It keeps its last state when the
     /// handle is dropped.
-    pub fn condition(&self, name: &'static str, reason: impl Into<String>) -> Condition {
+    pub fn condition(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        reason: impl Into<String>,
+    ) -> Condition {
+        let name = name.into();
         let mut index = 0;
         self.change(|report| {
             index = report.conditions.len();

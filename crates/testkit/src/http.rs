@@ -24,7 +24,8 @@ pub struct Response {
 ///
 /// If nobody listens, or there is no answer within half a minute.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
-    send(address, &format!("GET {path} HTTP/1.0\r\nhost: t\r\n\r\n"))?.rest()
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
+    send(address, &request)?.rest()
 }
 
 /// Sends a POST of JSON.
@@ -33,7 +34,21 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
 ///
 /// As [`get`].
 pub fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<Response> {
-    stream(address, path, body)?.rest()
+    post_with(address, path, &[], body)
+}
+
+/// Sends a POST of JSON with more header fields.
+///
+/// # Errors
+///
+/// As [`get`].
+pub fn post_with(
+    address: SocketAddr,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Response> {
+    open(address, path, fields, body)?.rest()
 }
 
 /// Sends a POST of JSON whose answer is taken as it comes.
@@ -42,12 +57,25 @@ pub fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<Response>
 ///
 /// As [`get`]. The answer's head has come when this returns.
 pub fn stream(address: SocketAddr, path: &str, body: &str) -> io::Result<Streaming> {
+    open(address, path, &[], body)
+}
+
+fn open(
+    address: SocketAddr,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Streaming> {
     let length = body.len();
+    let fields = fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let fields: String = fields.collect();
     send(
         address,
         &format!(
-            "POST {path} HTTP/1.0\r\nhost: t\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
+            "POST {path} HTTP/1.0\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+             {fields}content-length: {length}\r\n\r\n{body}"
         ),
     )
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use forebay_engine::remote::engine_endpoint;
+use forebay_mock_engine::MockerConfig;
 use forebay_observability::Registry;
 use forebay_runtime::{Discovery as _, FileConfig, FileDiscovery, Health, Instance, Tasks};
 use forebay_testkit::{Child, http};
@@ -84,6 +85,23 @@ async fn it_registers_tells_who_it_is_and_leaves() {
             .collect::<BTreeSet<_>>(),
         told
     );
+
+    let metrics = http::get(status, "/metrics").unwrap().body;
+    let blocks = u64::from(MockerConfig::default().kv_blocks) * 2;
+    for line in [
+        "forebay_worker_running_requests 0".to_owned(),
+        format!("forebay_worker_kv_blocks {blocks}"),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    let health = http::get(status, "/health").unwrap().body;
+    let health: Value = serde_json::from_str(&health).unwrap();
+    let conditions = health["conditions"].as_array().unwrap().iter();
+    let names: BTreeSet<_> = conditions
+        .map(|condition| condition["name"].as_str().unwrap().to_owned())
+        .collect();
+    let ids = workers.iter().map(|told| told["worker"].as_str().unwrap());
+    assert_eq!(names, ids.map(|id| format!("worker {id}")).collect());
 
     child.terminate();
     assert!(child.wait_end(PATIENCE).success(), "{}", child.output());

@@ -3,6 +3,7 @@
 mod args;
 mod banner;
 mod error;
+mod metrics;
 mod run;
 mod settings;
 

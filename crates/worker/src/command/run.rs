@@ -8,9 +8,11 @@ use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
 use forebay_tokens::WorkerId;
 use futures::future::{join_all, try_join_all};
 use futures::{Stream, StreamExt as _};
+use tracing::info;
 
 use super::banner::Banner;
 use super::error::Error;
+use super::metrics::LoadCollector;
 use super::settings::WorkerSettings;
 use crate::status::{StatusProcess, StatusServer};
 use crate::{Worker, WorkerHandle, engines};
@@ -95,11 +97,16 @@ impl Process {
         settings: &WorkerSettings,
         signals: &mut (impl Stream<Item = Signal> + Unpin),
     ) -> Result<Started, Error> {
-        let condition = || self.health.condition("engine", "starting");
-        let conditions: Vec<_> = iter::repeat_with(condition)
-            .take(settings.workers.count.get())
-            .collect();
+        let ids = iter::repeat_with(random_id).take(settings.workers.count.get());
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        let condition = |id: &WorkerId| {
+            let name = format!("worker {:016x}", id.0);
+            self.health.condition(name, "starting")
+        };
+        let conditions: Vec<_> = ids.iter().map(condition).collect();
         let known = Arc::default();
+        let load = LoadCollector::new(Arc::clone(&known));
+        self.metrics.register_collector(load);
         let status = self.tell(settings, &known).await?;
         let planes = &settings.planes;
         let connecting = planes.connect(&self.tasks, &self.metrics, &self.health);
@@ -110,8 +117,6 @@ impl Process {
         let spec = settings.engines();
         let mut engines = spec.start(&self.tasks, &self.metrics, signals).await?;
         engines.card.topology = settings.topology.clone();
-        let ids = iter::repeat_with(random_id).take(engines.engines.len());
-        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
         let specs = ids.into_iter().zip(conditions).zip(engines.specs());
         let starting = specs.map(|((id, condition), mut spec)| {
             (spec.id, spec.condition) = (id, Some(condition));
@@ -121,6 +126,7 @@ impl Process {
             workers = try_join_all(starting) => workers?,
             Some(signal) = signals.next() => return Err(interrupted(signal)),
         };
+        info!(count = workers.len(), "workers started");
         let handles = workers.iter().map(|worker| worker.handle().clone());
         known.get_or_init(|| handles.collect());
         Ok(Started {
@@ -143,6 +149,7 @@ impl Process {
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             workers: workers.clone(),
+            host: settings.advertised_host(),
         };
         let server = StatusServer::bind(address, process).await;
         let server = server.map_err(|source| Error::Status { address, source })?;
@@ -156,7 +163,9 @@ impl Process {
 /// Takes the workers out of discovery. Their streams go on in a task that a shutdown lets end
 /// within its grace period; it ends those that are left.
 async fn leave(workers: Vec<Worker>, tasks: Tasks) {
+    let count = workers.len();
     let served = join_all(workers.into_iter().map(Worker::leave)).await;
+    info!(count, "workers deregistered");
     let requests = tasks.requests().clone();
     tasks.spawn(TaskKind::Request, "drain", async move {
         let drains = served.iter().flatten().map(|served| served.drain());

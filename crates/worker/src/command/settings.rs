@@ -90,6 +90,14 @@ impl WorkerSettings {
         })
     }
 
+    /// The host by which others reach the machine, if it is set.
+    pub(super) fn advertised_host(&self) -> Option<String> {
+        let advertise = self.planes.advertise.as_deref()?;
+        let port = |(host, port): &(&str, &str)| !host.contains(':') && port.parse::<u16>().is_ok();
+        let parts = advertise.rsplit_once(':').filter(port);
+        Some(parts.map_or(advertise, |(host, _)| host).to_owned())
+    }
+
     /// What its engines are.
     pub(super) fn engines(&self) -> EnginesSpec {
         EnginesSpec {

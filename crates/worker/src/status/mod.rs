@@ -3,7 +3,9 @@
 
 mod config;
 mod metadata;
+mod refusal;
 mod routes;
+mod same_site;
 mod server;
 
 pub use config::StatusConfig;

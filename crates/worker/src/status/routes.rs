@@ -3,39 +3,41 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use forebay_engine::{Control, Error, ErrorClass};
 use forebay_observability::METRICS_CONTENT_TYPE;
-use forebay_protocols::openai::ErrorEnvelope;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::metadata::Metadata;
-use super::server::StatusProcess;
+use super::refusal::Refusal;
+use super::same_site::same_site;
+use super::server::{Process, StatusProcess};
 
 pub(super) fn router(process: StatusProcess) -> Router {
+    let process = Arc::new(process);
+    let control = post(control).layer(from_fn_with_state(process.clone(), same_site));
     Router::new()
         .route("/health", get(health))
         .route("/live", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/metadata", get(metadata))
-        .route("/engine/{control}", post(control))
-        .with_state(Arc::new(process))
+        .route("/engine/{control}", control)
+        .with_state(process)
 }
 
-type Process = State<Arc<StatusProcess>>;
-
 /// The process's conditions; 503 if only a restart can help.
-async fn health(State(process): Process) -> impl IntoResponse {
+async fn health(State(process): State<Process>) -> impl IntoResponse {
     let report = process.health.report();
     (status(report.live), Json(report))
 }
 
 /// The same; 503 unless requests should be sent here.
-async fn ready(State(process): Process) -> impl IntoResponse {
+async fn ready(State(process): State<Process>) -> impl IntoResponse {
     let report = process.health.report();
     (status(report.ready), Json(report))
 }
@@ -48,13 +50,13 @@ fn status(good: bool) -> StatusCode {
 }
 
 /// The metrics of the process in the OpenMetrics text format.
-async fn metrics(State(process): Process) -> impl IntoResponse {
+async fn metrics(State(process): State<Process>) -> impl IntoResponse {
     let content_type = [(CONTENT_TYPE, METRICS_CONTENT_TYPE)];
     (content_type, process.metrics.encode())
 }
 
 /// Every worker and its card.
-async fn metadata(State(process): Process) -> impl IntoResponse {
+async fn metadata(State(process): State<Process>) -> impl IntoResponse {
     Json(Metadata::of(process.workers()))
 }
 
@@ -73,7 +75,7 @@ struct Told {
 
 /// `pause`, `resume` or `clear-kv-cache` of every engine, or of one worker's.
 async fn control(
-    State(process): Process,
+    State(process): State<Process>,
     Path(control): Path<String>,
     Query(whom): Query<Whom>,
 ) -> Result<Json<Told>, Refusal> {
@@ -99,21 +101,4 @@ async fn control(
     let told = join_all(workers.iter().map(|worker| worker.control(control))).await;
     told.into_iter().collect::<Result<(), Error>>()?;
     Ok(Json(Told { workers: ids }))
-}
-
-/// An error as a response.
-struct Refusal(Error);
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self(error)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.class.http_status());
-        let status = status.expect("every class has a valid status");
-        (status, Json(ErrorEnvelope::from(&self.0))).into_response()
-    }
 }

@@ -36,7 +36,12 @@ pub struct StatusProcess {
     pub metrics: Registry,
     /// Who is in `/metadata` and takes an operator's control; not set before they have started.
     pub workers: Arc<OnceLock<Vec<WorkerHandle>>>,
+    /// The machine's name, if it has one by which clients ask for control of the engines; they may
+    /// as well name an address or `localhost`.
+    pub host: Option<String>,
 }
+
+pub(super) type Process = Arc<StatusProcess>;
 
 impl StatusProcess {
     pub(super) fn workers(&self) -> &[WorkerHandle] {
@@ -52,6 +57,9 @@ impl StatusProcess {
 /// | `GET /metrics` | its metrics, in the OpenMetrics text format |
 /// | `GET /metadata` | its workers: ids, addresses, cards |
 /// | `POST /engine/pause`, `/engine/resume`, `/engine/clear-kv-cache` | changes every engine, or with `?worker=ID` one |
+///
+/// Nobody has to authenticate. Pages that a browser shows change nothing: a POST with an `Origin`,
+/// or whose `Host` is neither an address nor a name of this machine, is refused with 403.
 #[derive(Debug)]
 pub struct StatusServer {
     listener: TcpListener,

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use forebay_engine::Engine as _;
+use forebay_engine::{Engine as _, ErrorClass};
 use forebay_observability::Registry;
 use forebay_runtime::{TaskKind, Tasks};
 use forebay_testkit::http::{self, Response};
@@ -27,6 +27,7 @@ impl Status {
             health: deployment.health.clone(),
             metrics: Registry::new(),
             workers: Arc::clone(&workers),
+            host: None,
         };
         let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
         let server = StatusServer::bind(anywhere, process).await.unwrap();
@@ -127,8 +128,30 @@ async fn an_operator_pauses_and_resumes_the_engine() {
         (200, json!({"workers": ["0000000000000005"]}))
     );
     assert!(!deployment.toy.is_moving());
+    // Nobody is sent to it, and who is on the way goes elsewhere.
+    deployment.removed().await;
+    let refused = remote.generate(request(3)).await.err().unwrap();
+    assert_eq!(refused.class, ErrorClass::CapacityExhausted);
+    let (code, report) = status.get("/ready").await;
+    assert_eq!(
+        (code, &report["conditions"][0]["reason"]),
+        (503, &json!("paused"))
+    );
+    let told = &status.get("/metadata").await.1["workers"][0];
+    assert_eq!(
+        (&told["paused"], &told["registered"]),
+        (&json!(true), &json!(false))
+    );
+
     let (code, _) = status.post("/engine/resume?worker=0000000000000005").await;
     assert_eq!(code, 200);
+    deployment.put().await;
+    in_time(deployment.health.ready()).await;
+    let told = &status.get("/metadata").await.1["workers"][0];
+    assert_eq!(
+        (&told["paused"], &told["registered"]),
+        (&json!(false), &json!(true))
+    );
     let running = remote.generate(request(3)).await.unwrap();
     assert_eq!(crate::count(running).await, 3);
 
@@ -143,4 +166,26 @@ async fn an_operator_pauses_and_resumes_the_engine() {
         (404, &json!("unknown_control"))
     );
     assert!(deployment.toy.is_moving());
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_has_no_control() {
+    let mut deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    let worker = deployment.start().await.unwrap();
+    status.workers.set(vec![worker.handle().clone()]).unwrap();
+    deployment.put().await;
+    let (answer, error) = status.ask(page_pauses).await;
+    let error: Value = serde_json::from_str(&error).unwrap();
+    assert_eq!(
+        (answer, &error["error"]["code"]),
+        (403, &json!("origin_not_allowed"))
+    );
+    assert!(deployment.toy.is_moving());
+}
+
+/// What a page at another address can have a browser send without asking.
+fn page_pauses(address: SocketAddr) -> std::io::Result<Response> {
+    let origin = [("origin", "http://elsewhere.example")];
+    http::post_with(address, "/engine/pause", &origin, "")
 }
