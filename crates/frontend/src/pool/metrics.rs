@@ -56,6 +56,12 @@ struct Sample {
     dropped_blocks: u64,
     /// Workers of whose cache something is missing here.
     kv_inexact: u64,
+    /// The sums of what the workers last reported.
+    running_requests: u64,
+    waiting_requests: u64,
+    kv_blocks: u64,
+    kv_active_blocks: u64,
+    prefill_pending_tokens: u64,
     /// By kind.
     kv_repairs: BTreeMap<&'static str, u64>,
 }
@@ -68,7 +74,7 @@ struct NumberOfPool {
     value: fn(&Sample) -> u64,
 }
 
-const GAUGES: [NumberOfPool; 5] = [
+const GAUGES: [NumberOfPool; 10] = [
     NumberOfPool {
         name: "forebay_frontend_booked_requests",
         help: "Choices that were sent to workers and have not ended",
@@ -98,6 +104,36 @@ const GAUGES: [NumberOfPool; 5] = [
         help: "Workers of whose KV events some are missing here and were asked for",
         unit: "",
         value: |sample| sample.kv_inexact,
+    },
+    NumberOfPool {
+        name: "forebay_frontend_worker_running_requests",
+        help: "Choices that workers run, whoever sent them, as they last reported",
+        unit: "",
+        value: |sample| sample.running_requests,
+    },
+    NumberOfPool {
+        name: "forebay_frontend_worker_waiting_requests",
+        help: "Choices that wait in workers, whoever sent them, as they last reported",
+        unit: "",
+        value: |sample| sample.waiting_requests,
+    },
+    NumberOfPool {
+        name: "forebay_frontend_worker_kv",
+        help: "KV blocks that workers have, as they last reported",
+        unit: "blocks",
+        value: |sample| sample.kv_blocks,
+    },
+    NumberOfPool {
+        name: "forebay_frontend_worker_kv_active",
+        help: "KV blocks that running choices hold in workers, as these last reported",
+        unit: "blocks",
+        value: |sample| sample.kv_active_blocks,
+    },
+    NumberOfPool {
+        name: "forebay_frontend_worker_prefill_pending",
+        help: "Prompt tokens that workers still have to compute, as they last reported",
+        unit: "tokens",
+        value: |sample| sample.prefill_pending_tokens,
     },
 ];
 
@@ -175,6 +211,12 @@ impl Sample {
             self.booked_prefill_tokens += worker.load.prefill_tokens;
             self.index_blocks += worker.known_blocks as u64;
             self.kv_inexact += u64::from(worker.kv == Some(KvState::Repairing));
+            let reported = &worker.reported;
+            self.running_requests += u64::from(reported.running_requests);
+            self.waiting_requests += u64::from(reported.waiting_requests);
+            self.kv_blocks += u64::from(reported.kv_blocks_total);
+            self.kv_active_blocks += u64::from(reported.kv_blocks_active);
+            self.prefill_pending_tokens += reported.prefill_tokens_pending;
         }
         self.index_bytes += index_bytes as u64;
         self.dropped_blocks += dropped_blocks;

@@ -1,29 +1,26 @@
+mod choosing;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use forebay_engine::remote::KvState;
 use forebay_engine::{Engine, EngineInfo};
-use forebay_router::{
-    BookingId, Load, Mode, PrefixIndex as _, ReplicaChange, Request, Router, RouterConfig,
-    Selector as _, SharedBooking, WorkerRank, WorkerSpec,
-};
-use forebay_tokens::{KvEvent, RoutingSeed, TokenId, WorkerId};
+use forebay_router::{Load, Mode, PrefixIndex as _, Router, RouterConfig, WorkerRank, WorkerSpec};
+use forebay_tokens::{KvEvent, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub(crate) use choosing::{Place, Placed};
+
 use super::repair_counts::RepairCounts;
-use super::{Booking, RoutedPrompt};
 use crate::Error;
 use crate::config::check_router;
 use crate::replica::Owner;
 use crate::request_id::random_u64;
-
-/// What is added to the state of splitmix64 for each number.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The workers that answer for one model, and the choice among them.
 ///
@@ -65,20 +62,6 @@ struct Worker {
     kv: Option<KvState>,
 }
 
-/// A worker in one of its lives: one that went and came back is another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) at: WorkerRank,
-    incarnation: u64,
-}
-
-/// A worker that was chosen.
-pub(crate) struct Placed {
-    pub(crate) place: Place,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) booking: Booking,
-}
-
 /// A worker of a pool at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,8 +70,12 @@ pub struct PooledWorker {
     pub worker: WorkerId,
     /// Whether it is not given new requests.
     pub is_draining: bool,
-    /// What this pool has sent there and not seen the end of.
+    /// What was sent there and has not ended, as far as is known here: by this pool, and by other
+    /// frontends that tell what they send. Workers are chosen by it.
     pub load: Load,
+    /// What the worker last reported, of the requests of all its clients; before it has, what its
+    /// card says. Workers are not chosen by it: it is late, and of the same requests.
+    pub reported: forebay_engine::Load,
     /// How many KV blocks it has, as far as its events told.
     pub known_blocks: usize,
     /// How exact that is; `None`, if its events are not followed.
@@ -192,6 +179,8 @@ impl WorkerPool {
     }
 
     fn insert(&self, worker: WorkerId, engine: Arc<dyn Engine>) {
+        // From the first look on a remote engine follows what its worker reports.
+        engine.load();
         self.change(|state| {
             state.added += 1;
             let incarnation = state.added;
@@ -255,15 +244,24 @@ impl WorkerPool {
         let state = self.0.state.lock();
         let workers = state.router.workers().filter_map(|(at, load)| {
             let worker = state.workers.get(&at.worker)?;
-            Some(PooledWorker {
+            let pooled = PooledWorker {
                 worker: at.worker,
                 is_draining: worker.is_draining,
                 load,
+                reported: forebay_engine::Load::default(),
                 known_blocks: state.router.index().blocks_at(at),
                 kv: worker.kv,
-            })
+            };
+            Some((pooled, worker.engine.clone()))
         });
-        workers.collect()
+        let workers: Vec<_> = workers.collect();
+        drop(state);
+        // Engines are others' code, and not asked under the lock.
+        let reported = workers.into_iter().map(|(worker, engine)| PooledWorker {
+            reported: engine.load(),
+            ..worker
+        });
+        reported.collect()
     }
 
     /// Whether prompts are routed by their prefixes.
@@ -284,77 +282,6 @@ impl WorkerPool {
     /// How many workers take requests, now and with every change.
     pub(crate) fn ready(&self) -> watch::Receiver<usize> {
         self.0.ready.subscribe()
-    }
-
-    /// A prompt as it is routed here.
-    pub(crate) fn prompt(&self, tokens: &[TokenId], seed: RoutingSeed) -> RoutedPrompt {
-        match self.0.is_kv {
-            true => RoutedPrompt::hashed(tokens, self.model().block_size, seed),
-            false => RoutedPrompt::of_length(tokens.len()),
-        }
-    }
-
-    /// Chooses a worker and books the prompt there. `max_tokens` is what the answer may have.
-    pub(crate) fn choose(
-        &self,
-        prompt: &RoutedPrompt,
-        max_tokens: Option<u32>,
-        excluded: &[Place],
-    ) -> Result<Placed, forebay_router::Error> {
-        let inner = &*self.0;
-        let random = inner.random.fetch_add(GOLDEN, Ordering::Relaxed);
-        let id = inner.owner.next_booking();
-        let mut request = Request::new(&prompt.chain, prompt.tokens as u64);
-        request.expected_output_tokens =
-            max_tokens.map(|most| inner.expected_output_tokens.min(most.into()));
-
-        let mut state = inner.state.lock();
-        let excluded = state.still_there(excluded);
-        request.excluded = &excluded;
-        let now = inner.started.elapsed();
-        state.router.expire(now);
-        let decision = state.router.reserve(&request, id, now, random)?;
-        let worker = (state.workers.get(&decision.at.worker))
-            .expect("the router knows the workers of the pool");
-        let (incarnation, engine) = (worker.incarnation, worker.engine.clone());
-        drop(state);
-        inner.owner.booked(id, || SharedBooking {
-            at: decision.at,
-            chain: prompt.chain.clone(),
-            blocks: inner.model.block_size.blocks_for(prompt.tokens) as u64,
-            prompt_tokens: prompt.tokens as u64,
-            prefill_tokens: decision.prefill_tokens,
-            has_first_token: false,
-        });
-        Ok(Placed {
-            place: Place {
-                at: decision.at,
-                incarnation,
-            },
-            engine,
-            booking: Booking::new(self.clone(), id, prompt.tokens),
-        })
-    }
-
-    pub(super) fn first_token(&self, id: BookingId) {
-        self.0.state.lock().router.first_token(id);
-        self.0.owner.first_token(id);
-    }
-
-    pub(super) fn grew(&self, id: BookingId, blocks: u64) {
-        self.0.state.lock().router.grew(id, blocks);
-        self.0.owner.grew(id, blocks);
-    }
-
-    pub(super) fn release(&self, id: BookingId) {
-        self.0.state.lock().router.release(id);
-        self.0.owner.ended(id);
-    }
-
-    /// Makes a change of another owner's bookings.
-    pub(crate) fn take(&self, change: &ReplicaChange) {
-        let now = self.0.started.elapsed();
-        self.0.state.lock().router.take(change, now);
     }
 
     /// What the prefix index takes in bytes, and the blocks it had no room for.
@@ -387,21 +314,6 @@ impl WorkerPool {
         // Told under the lock: the last to tell is the last to have changed.
         self.0.ready.send_replace(ready.count());
         result
-    }
-}
-
-impl State {
-    /// Those of these places that are there in the same life.
-    fn still_there(&self, places: &[Place]) -> Vec<WorkerRank> {
-        let is_there = |place: &&Place| {
-            let worker = self.workers.get(&place.at.worker);
-            worker.is_some_and(|worker| worker.incarnation == place.incarnation)
-        };
-        places
-            .iter()
-            .filter(is_there)
-            .map(|place| place.at)
-            .collect()
     }
 }
 
