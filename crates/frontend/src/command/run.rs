@@ -43,7 +43,7 @@ pub async fn run(
     let (tasks, health) = (process.tasks.clone(), process.health.clone());
 
     // The address first: it is quick to fail, and who looks sees a process that starts.
-    let models = ModelRegistry::default();
+    let models = ModelRegistry::pending();
     let frontend = Frontend::bind(&settings.frontend, models.clone(), process.clone()).await?;
     let address = frontend.local_addr();
     tasks.spawn(

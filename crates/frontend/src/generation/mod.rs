@@ -8,5 +8,5 @@ mod prepare;
 mod waiting;
 
 pub(crate) use answering::{Answering, Part};
-pub(crate) use prepare::{Prepared, prepare_chat, prepare_completion};
+pub(crate) use prepare::{Prepared, Unprepared, prepare_chat, prepare_completion};
 pub(crate) use waiting::Waiting;

@@ -33,6 +33,27 @@ pub(crate) struct Prepared {
     pub(crate) include_usage: bool,
 }
 
+/// Why a request was not prepared.
+pub(crate) enum Unprepared {
+    /// There is no model of this name now.
+    NoModel(String, Error),
+    /// It is not one that can be answered.
+    Refused(Error),
+}
+
+impl From<Error> for Unprepared {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unprepared> for Error {
+    fn from(unprepared: Unprepared) -> Self {
+        let (Unprepared::NoModel(_, error) | Unprepared::Refused(error)) = unprepared;
+        error
+    }
+}
+
 /// Prepares a chat completion. This renders and tokenizes: not for an async thread if the body is
 /// long.
 pub(crate) fn prepare_chat(
@@ -40,12 +61,12 @@ pub(crate) fn prepare_chat(
     id: RequestId,
     models: &ModelRegistry,
     limits: &Limits,
-) -> Result<Prepared, Error> {
+) -> Result<Prepared, Unprepared> {
     let request: ChatCompletionRequest = openai::parse(body)?;
-    let model = models.get(&request.model)?;
+    let model = find(models, &request.model)?;
     let generation = request.generation()?;
     if generation.choices as usize > limits.choices {
-        return Err(too_many_choices(limits.choices, "n"));
+        return Err(too_many_choices(limits.choices, "n").into());
     }
     let asked_model = request.model;
     let prompt = chat_prompt(
@@ -54,15 +75,16 @@ pub(crate) fn prepare_chat(
         request.chat_template_kwargs.as_ref(),
         &model,
     )?;
-    prepared(
+    let prompts = vec![prompt];
+    Ok(prepared(
         id,
         model,
         asked_model,
         generation,
-        vec![prompt],
+        prompts,
         "messages",
         limits,
-    )
+    )?)
 }
 
 /// The same for a text completion.
@@ -71,9 +93,9 @@ pub(crate) fn prepare_completion(
     id: RequestId,
     models: &ModelRegistry,
     limits: &Limits,
-) -> Result<Prepared, Error> {
+) -> Result<Prepared, Unprepared> {
     let request: CompletionRequest = openai::parse(body)?;
-    let model = models.get(&request.model)?;
+    let model = find(models, &request.model)?;
     let generation = request.generation()?;
     check_choices(&request.prompt, &generation, limits)?;
     let prompts = completion_prompts(&request.prompt, &model)?;
@@ -96,6 +118,10 @@ pub(crate) fn prepare_completion(
         prepared.plan.default_max_tokens = prepared.plan.stop.max_tokens.take();
     }
     Ok(prepared)
+}
+
+fn find(models: &ModelRegistry, name: &str) -> Result<Arc<ServedModel>, Unprepared> {
+    (models.get(name)).map_err(|error| Unprepared::NoModel(name.to_owned(), error))
 }
 
 /// Before a prompt is tokenized: there may be millions.

@@ -38,8 +38,8 @@ impl Waiting {
     ///
     /// # Errors
     ///
-    /// `CapacityExhausted` if too many wait already, `Unavailable` if none comes in time, and
-    /// whatever ends the request meanwhile.
+    /// `CapacityExhausted` if too many wait already, `Unavailable` if none comes in time,
+    /// `NotFound` if the model will not come, and whatever ends the request meanwhile.
     pub(crate) async fn for_model(
         &self,
         models: &ModelRegistry,
@@ -48,7 +48,7 @@ impl Waiting {
     ) -> Result<(), Error> {
         let place = self.enter()?;
         tokio::select! {
-            there = place.in_time(models.has_worker(name)) => there,
+            there = place.in_time(models.has_worker(name)) => there?,
             cause = context.killed() => Err(cancelled(cause)),
         }
     }

@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, HashMap};
+mod asking;
+mod first_look;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +13,17 @@ use forebay_runtime::{
     Degradation, EndpointId, Instance, MemberEvent, Planes, TaskHandle, TaskKind, Tasks, members,
 };
 use forebay_tokens::WorkerId;
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use first_look::{FirstLook, GIVEN_UP, list};
+
+use super::expected::Expected;
 use super::text::{Text, TextFailure, Texts};
-use super::version::{Start, State, Version, VersionKey};
+use super::version::{State, Version, VersionKey};
 use super::{ModelRegistry, SamplingDefaults, ServedModel};
 use crate::config::{FrontendConfig, check_router};
 use crate::pool::{KvFeeds, WorkerPool};
@@ -27,17 +33,16 @@ use crate::{Error, Process};
 /// Versions that are followed; workers of others are left out.
 const MOST_VERSIONS: usize = 1024;
 
-/// The waits before workers that could not be reached are asked for a text again: the first, and
-/// the longest, after each has been twice the one before.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LONGEST_RETRY: Duration = Duration::from_secs(8);
-
 impl ModelRegistry {
     /// Keeps the registry to what the workers of a deployment serve, on `planes`: a model comes
     /// with its first worker, from which its tokenizer and template are fetched, and goes some time
     /// after its last ([`FrontendConfig::model_linger_seconds`]). Workers whose cards have equal
     /// digests make a version of their model. What cannot be used is logged once, and told in the
     /// process's health.
+    ///
+    /// A request for a model that is not there waits for it ([`FrontendConfig::worker_wait_seconds`])
+    /// while its text is fetched, and whatever its name, until the workers that the deployment has
+    /// at first are up, at most 10 seconds from when discovery told of them.
     ///
     /// With [`FrontendConfig::share_bookings`], frontends that follow one deployment find each other
     /// there, and each chooses workers by what all of them have sent.
@@ -79,8 +84,10 @@ impl ModelRegistry {
             workers: HashMap::new(),
             texts: Texts::default(),
             feeds: KvFeeds::default(),
+            first_look: FirstLook::Listing(HashSet::new()),
             work: FuturesUnordered::new(),
         };
+        follower.tell();
         let (tasks, task) = (&process.tasks, follower.run());
         Ok(tasks.spawn(TaskKind::Background, "models", task))
     }
@@ -103,6 +110,7 @@ struct Follower {
     workers: HashMap<WorkerId, (Instance, VersionKey)>,
     texts: Texts,
     feeds: KvFeeds,
+    first_look: FirstLook,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
 
@@ -112,6 +120,10 @@ enum Done {
     Asked(VersionKey, WorkerId, Result<Text, TextFailure>),
     /// It is time to ask again.
     AskAgain(VersionKey),
+    /// Discovery has told who is there at the start.
+    Listed(HashSet<WorkerId>),
+    /// Those who were there at the start have had their time.
+    LookedLongEnough,
     /// A version has been without workers since this arrival.
     Lingered(VersionKey, u64),
 }
@@ -119,6 +131,8 @@ enum Done {
 impl Follower {
     async fn run(mut self) {
         let mut members = members(&self.planes, self.endpoint.clone());
+        let list = list(self.planes.clone(), self.endpoint.clone());
+        self.work.push(Box::pin(list.map(Done::Listed)));
         loop {
             tokio::select! {
                 Some(event) = members.next() => self.take(event),
@@ -130,8 +144,15 @@ impl Follower {
 
     fn take(&mut self, event: MemberEvent) {
         match event {
-            MemberEvent::Up(instance) | MemberEvent::Changed(instance) => self.up(instance),
-            MemberEvent::Down(worker, _) => self.down(worker),
+            MemberEvent::Up(instance) | MemberEvent::Changed(instance) => {
+                let worker = instance.worker;
+                self.up(instance);
+                self.first_look.looked_at(worker);
+            }
+            MemberEvent::Down(worker, _) => {
+                self.down(worker);
+                self.first_look.looked_at(worker);
+            }
         }
         self.tell();
     }
@@ -199,12 +220,16 @@ impl Follower {
     fn done(&mut self, done: Done) {
         match done {
             Done::Asked(key, worker, outcome) => self.asked(&key, worker, outcome),
-            Done::AskAgain(key) => {
-                if let Some(start) = self.start(&key) {
-                    start.is_under_way = false;
-                    self.ask(&key);
-                }
+            Done::AskAgain(key) => self.ask_again(&key),
+            Done::Listed(workers) => {
+                self.first_look.listed(workers);
+                let long_enough = async {
+                    sleep(GIVEN_UP).await;
+                    Done::LookedLongEnough
+                };
+                self.work.push(Box::pin(long_enough));
             }
+            Done::LookedLongEnough => self.first_look = FirstLook::Over,
             Done::Lingered(key, arrivals) => {
                 let version = self.versions.get(&key);
                 if version.is_some_and(|version| version.arrivals == arrivals) {
@@ -214,68 +239,6 @@ impl Follower {
             }
         }
         self.tell();
-    }
-
-    /// Asks one of its workers for the text of a version that starts, if nobody is asked yet.
-    fn ask(&mut self, key: &VersionKey) {
-        let (tasks, texts) = (self.tasks.clone(), &self.texts);
-        let Some(version) = self.versions.get_mut(key) else {
-            return;
-        };
-        let known = texts.of(&version.card);
-        let Version { workers, state, .. } = version;
-        let State::Starting(start) = state else {
-            return;
-        };
-        let mut workers = workers.iter();
-        let willing = workers.find(|(worker, _)| !start.refused.contains(worker));
-        let Some((&worker, engine)) = willing.filter(|_| !start.is_under_way) else {
-            return;
-        };
-        start.is_under_way = true;
-        let (key, engine) = (key.clone(), engine.clone());
-        self.work.push(Box::pin(async move {
-            let text = known.complete(&engine, &tasks).await;
-            Done::Asked(key, worker, text)
-        }));
-    }
-
-    fn asked(&mut self, key: &VersionKey, worker: WorkerId, text: Result<Text, TextFailure>) {
-        // It may have gone, and come again, in between.
-        let Some(start) = self.start(key) else {
-            return;
-        };
-        start.is_under_way = false;
-        match text {
-            Ok(text) => self.serve(key, text),
-            Err(TextFailure::Unreachable(error)) => {
-                if start.failures == 0 {
-                    let diagnostic = error.diagnostic.as_deref();
-                    warn!(
-                        worker = worker.0, version = %key, %error, diagnostic,
-                        "worker cannot be asked for its model's text"
-                    );
-                }
-                let wait = FIRST_RETRY * 2_u32.pow(start.failures.min(5));
-                start.failures += 1;
-                start.is_under_way = true;
-                let key = key.clone();
-                self.work.push(Box::pin(async move {
-                    sleep(wait.min(LONGEST_RETRY)).await;
-                    Done::AskAgain(key)
-                }));
-            }
-            Err(TextFailure::Worker(error)) => {
-                start.refused.insert(worker);
-                let diagnostic = error.diagnostic.as_deref();
-                warn!(
-                    worker = worker.0, version = %key, %error, diagnostic,
-                    "worker does not give what its card names"
-                );
-                self.ask(key);
-            }
-            Err(TextFailure::Unusable(reason)) => self.refuse(key, reason),
-        }
     }
 
     /// A version has all that it needs.
@@ -336,8 +299,9 @@ impl Follower {
         if let State::Serving(model) = &mut version.state {
             model.set_aliases(aliases);
             let model = (**model).clone();
-            let inserted = self.registry.insert(model);
-            inserted.expect("its workers were asked for its names");
+            if let Err(error) = self.registry.insert(model) {
+                self.refuse(key, ErrorChain(&error).to_string());
+            }
         }
     }
 
@@ -363,15 +327,15 @@ impl Follower {
         version.expect("a version is there while it has workers, and while it is asked about")
     }
 
-    fn start(&mut self, key: &VersionKey) -> Option<&mut Start> {
-        match &mut self.versions.get_mut(key)?.state {
-            State::Starting(start) => Some(start),
-            State::Serving(_) | State::Unusable(_) => None,
-        }
-    }
-
-    /// Says in the process's health what is not served though it has workers.
+    /// Says which models may be there soon, and in the process's health what is not served though
+    /// it has workers.
     fn tell(&self) {
+        let starting = self.versions.values();
+        let starting = starting.filter(|version| matches!(version.state, State::Starting(_)));
+        self.registry.expect(Expected {
+            any: self.first_look != FirstLook::Over,
+            names: starting.flat_map(Version::names).collect(),
+        });
         let versions = self.versions.iter();
         let problems = versions.filter_map(|(key, version)| {
             let problem = version.problem()?;
@@ -416,3 +380,7 @@ fn served(
         None => model,
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The models that a frontend serves.
 
 mod catalogue;
+mod expected;
 mod follower;
 mod registry;
 mod served_model;

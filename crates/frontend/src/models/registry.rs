@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::ServedModel;
 use super::catalogue::{Catalogue, Clash, check_names};
+use super::expected::Expected;
 use crate::Error;
 
 /// The models that a frontend serves, by name. They may come and go while it serves, by hand or,
@@ -25,9 +26,11 @@ pub struct ModelRegistry(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     now: ArcSwap<Catalogue>,
+    /// A model is there before it is not expected any more: who looks here first misses none.
+    expected: ArcSwap<Expected>,
     /// Held while they change: the names that were told to be taken.
     clashes: Mutex<HashSet<Clash>>,
-    /// Told of every change.
+    /// Told of every change, also of what is expected.
     changes: watch::Sender<usize>,
 }
 
@@ -43,6 +46,17 @@ impl ModelRegistry {
         let registry = Self::default();
         registry.change(|known| known.extend(models.into_iter().map(Arc::new)));
         Ok(registry)
+    }
+
+    /// A registry that does not know yet which models there are: requests wait for any, until it
+    /// [follows](Self::follow) a deployment and has seen who is there.
+    pub fn pending() -> Self {
+        let registry = Self::default();
+        registry.expect(Expected {
+            any: true,
+            ..Expected::default()
+        });
+        registry
     }
 
     /// Adds a model, in place of the one of the same name and version if there is one: what runs
@@ -94,18 +108,38 @@ impl ModelRegistry {
         }
     }
 
+    /// Whether there is a model of this name, or may be one soon.
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        self.0.expected.load().has(name) || !self.0.now.load().versions(name).is_empty()
+    }
+
     /// Waits until some version of the model of this name has a worker that takes requests.
     /// Cancel-safe.
-    pub(crate) async fn has_worker(&self, name: &str) {
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, as [`Self::get`], once there is no such model and none is expected.
+    pub(crate) async fn has_worker(&self, name: &str) -> Result<(), RequestError> {
         let mut changes = self.changes();
         loop {
             changes.mark_unchanged();
+            if !self.may_have(name) {
+                return Err(not_found(name));
+            }
             let models = self.0.now.load().versions(name).to_vec();
             let mut ready: Vec<_> = models.iter().map(|model| model.pool().ready()).collect();
             if ready.iter().any(|ready| *ready.borrow() > 0) {
-                return;
+                return Ok(());
             }
             any_change(&mut ready, &mut changes).await;
+        }
+    }
+
+    /// From now on these models are expected, and no others.
+    pub(super) fn expect(&self, expected: Expected) {
+        if **self.0.expected.load() != expected {
+            self.0.expected.store(Arc::new(expected));
+            self.0.changes.send_modify(|changes| *changes += 1);
         }
     }
 

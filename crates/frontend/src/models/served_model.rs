@@ -154,7 +154,9 @@ impl ServedModel {
         &self.eos_token_ids
     }
 
-    /// Which of the versions of its name it is; `None` where there is only one.
+    /// Which of the versions of its name it is; `None` if it was made without
+    /// [`Self::with_version`]. One that [`ModelRegistry::follow`](crate::ModelRegistry::follow)
+    /// makes always has one, the digest of its workers' cards.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }

@@ -55,7 +55,9 @@ pub(super) enum State {
 pub(super) struct Start {
     /// Whether a worker is being asked, or will be after a wait.
     pub(super) is_under_way: bool,
-    /// How often nobody could be reached, one after another.
+    /// Who was asked last.
+    pub(super) asked: Option<WorkerId>,
+    /// How often a worker did not answer.
     pub(super) failures: u32,
     /// Workers that do not give what their card names.
     pub(super) refused: HashSet<WorkerId>,
@@ -78,9 +80,14 @@ impl Version {
             State::Starting(start) if !start.is_under_way => {
                 Some("its workers do not give what their cards name")
             }
-            State::Starting(start) if start.failures > 0 => Some("its workers cannot be reached"),
+            State::Starting(start) if start.failures > 0 => Some("its workers do not answer"),
             State::Starting(_) | State::Serving(_) => None,
         }
+    }
+
+    /// Every name that its workers have for it.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        [self.card.model.clone()].into_iter().chain(self.aliases())
     }
 
     /// Every other name that its workers have for it, each once and in order.

@@ -15,7 +15,7 @@ use forebay_tokens::RequestId;
 
 use crate::api::{Api, Envelope, Events, Whole};
 use crate::app::App;
-use crate::generation::{Answering, Prepared, prepare_chat, prepare_completion};
+use crate::generation::{Answering, Prepared, Unprepared, prepare_chat, prepare_completion};
 use crate::metrics::{Endpoint, Stage};
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -96,7 +96,7 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
 }
 
 /// Prepares a request; for a version of its model that has workers, if one comes to have them in
-/// time: another one may have another tokenizer.
+/// time: another one may have another tokenizer. A model that is on its way is waited for, too.
 async fn prepare_when_ready(
     app: &Arc<App>,
     id: RequestId,
@@ -105,19 +105,36 @@ async fn prepare_when_ready(
     context: &Context,
     record: &mut Record,
 ) -> Result<Prepared, Error> {
-    let prepared = prepare(app, id.clone(), body.clone(), api).await?;
-    let model = &prepared.model;
-    record.for_model(model.name());
-    record.passed(Stage::Prepare);
-    if model.version().is_none() || model.pool().ready_workers() > 0 {
-        return Ok(prepared);
-    }
+    let prepared = prepare(app, id.clone(), body.clone(), api).await;
+    let asked_model = match prepared {
+        Ok(prepared) => {
+            let model = &prepared.model;
+            record.for_model(model.name());
+            record.passed(Stage::Prepare);
+            if model.version().is_none() || model.pool().ready_workers() > 0 {
+                return Ok(prepared);
+            }
+            prepared.asked_model
+        }
+        Err(Unprepared::NoModel(name, _)) if app.models.may_have(&name) => {
+            record.passed(Stage::Prepare);
+            name
+        }
+        Err(unprepared) => return Err(unprepared.into()),
+    };
     let waiting = &app.waiting;
-    (waiting.for_model(&app.models, &prepared.asked_model, context)).await?;
-    prepare(app, id, body, api).await
+    (waiting.for_model(&app.models, &asked_model, context)).await?;
+    let prepared = prepare(app, id, body, api).await?;
+    record.for_model(prepared.model.name());
+    Ok(prepared)
 }
 
-async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result<Prepared, Error> {
+async fn prepare(
+    app: &Arc<App>,
+    id: RequestId,
+    body: Bytes,
+    api: Api,
+) -> Result<Prepared, Unprepared> {
     let is_short = app.is_short(&body);
     let work = {
         let app = app.clone();
@@ -135,8 +152,9 @@ async fn prepare(app: &Arc<App>, id: RequestId, body: Bytes, api: Api) -> Result
             ErrorClass::Unavailable,
             "shutting_down",
             "the server is shutting down",
-        )),
-        Err(error) => Err(Error::internal(error.to_string())),
+        )
+        .into()),
+        Err(error) => Err(Error::internal(error.to_string()).into()),
     }
 }
 

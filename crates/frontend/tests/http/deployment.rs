@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_engine::Engine;
 use forebay_engine::remote::{
     ArtefactDigest, Artefacts, EngineHandler, WorkerCard, engine_endpoint,
 };
+use forebay_engine::{Engine, Error, ErrorClass};
 use forebay_protocols::worker::artefact::Content;
 use forebay_protocols::worker::worker_request::Operation;
 use forebay_protocols::worker::{ArtefactRequest, GgufVocabulary, WorkerRequest};
@@ -14,6 +14,7 @@ use forebay_runtime::{
     Instance, Planes, Registration, ResponseStream, Served, StreamHandler, StreamRequest,
 };
 use forebay_tokens::WorkerId;
+use futures::{StreamExt as _, stream};
 use prost::Message as _;
 
 use crate::engine::ScriptedEngine;
@@ -38,8 +39,15 @@ pub(crate) struct Joining {
     pub(crate) card: WorkerCard,
     artefacts: Artefacts,
     engine: Arc<ScriptedEngine>,
-    /// What is given to who asks for the tokenizer.
-    instead: Option<ArtefactDigest>,
+    instead: Option<Instead>,
+}
+
+/// What is given to who asks for an artefact.
+#[derive(Clone, Copy)]
+enum Instead {
+    Other(ArtefactDigest),
+    Nothing,
+    Refusal,
 }
 
 impl Joining {
@@ -82,7 +90,19 @@ impl Joining {
 
     /// One that gives its template where its tokenizer is asked for.
     pub(crate) fn lying(mut self) -> Self {
-        self.instead = self.card.template;
+        self.instead = self.card.template.map(Instead::Other);
+        self
+    }
+
+    /// One that never gives its tokenizer to who asks.
+    pub(crate) fn silent(mut self) -> Self {
+        self.instead = Some(Instead::Nothing);
+        self
+    }
+
+    /// One that cannot give its tokenizer now.
+    pub(crate) fn busy(mut self) -> Self {
+        self.instead = Some(Instead::Refusal);
         self
     }
 
@@ -121,14 +141,19 @@ impl Joining {
 
 struct Answering {
     handler: EngineHandler,
-    instead: Option<ArtefactDigest>,
+    instead: Option<Instead>,
 }
 
 impl StreamHandler for Answering {
     fn handle(&self, request: StreamRequest) -> ResponseStream {
         let asked = WorkerRequest::decode(&request.first[..]).unwrap();
         match (asked.operation, self.instead) {
-            (Some(Operation::Artefact(_)), Some(other)) => {
+            (Some(Operation::Artefact(_)), Some(Instead::Nothing)) => stream::pending().boxed(),
+            (Some(Operation::Artefact(_)), Some(Instead::Refusal)) => {
+                let error = Error::new(ErrorClass::Unavailable, "busy", "not now");
+                stream::iter([Err(error)]).boxed()
+            }
+            (Some(Operation::Artefact(_)), Some(Instead::Other(other))) => {
                 let digest = other.0.to_vec();
                 let operation = Some(Operation::Artefact(ArtefactRequest { digest }));
                 let request = WorkerRequest { operation }.encode_to_vec();

@@ -184,6 +184,61 @@ async fn who_has_waited_long_enough_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_frontend_that_starts_lets_requests_wait_for_who_is_there() {
+    let planes = Planes::in_process();
+    // Known, but not reached yet.
+    let joining = Joining::new("m", &ScriptedEngine::saying("ok"));
+    let _there = joining.register(&planes, A, "nowhere").await;
+    let server = Server::following(&planes, patient()).await;
+    let body = json!({"model": "m", "prompt": "x"});
+    let mut waiting = open_post(server.address, PATH, &body).await;
+    server.until_metric("forebay_frontend_waiting 1").await;
+    let _worker = joining.join(&planes, B).await;
+    read_until(&mut waiting, "\"text\":\"ok\"").await;
+    let counted = "forebay_frontend_requests_total{endpoint=\"completions\",model=\"m\",\
+                   status=\"2xx\"} 1";
+    server.until_metric(counted).await;
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_come_in_time_is_told_to_be_missing_now() {
+    let planes = Planes::in_process();
+    let config = FrontendConfig {
+        worker_wait_seconds: 0.01,
+        ..FrontendConfig::default()
+    };
+    let joining = Joining::new("m", &ScriptedEngine::saying("ok"));
+    let there = joining.register(&planes, A, "nowhere").await;
+    let server = Server::following(&planes, config).await;
+    let response = complete(&server, "m").await;
+    response.assert_error(503, "no_worker_ready", None);
+    assert_eq!(response.header("retry-after"), Some("1"));
+    drop(there);
+}
+
+#[tokio::test]
+async fn a_model_whose_text_is_fetched_is_waited_for() {
+    let planes = Planes::in_process();
+    let config = FrontendConfig {
+        worker_wait_seconds: 0.01,
+        ..FrontendConfig::default()
+    };
+    let server = Server::following(&planes, config).await;
+    while complete(&server, "other").await.status != 404 {}
+    let silent = Joining::new("m", &ScriptedEngine::saying("ok"))
+        .with_alias("x")
+        .silent();
+    let _silent = silent.join(&planes, A).await;
+    while complete(&server, "m").await.status == 404 {}
+    for name in ["m", "x"] {
+        let response = complete(&server, name).await;
+        response.assert_error(503, "no_worker_ready", None);
+    }
+    let response = complete(&server, "other").await;
+    response.assert_error(404, "model_not_found", Some("model"));
+}
+
+#[tokio::test]
 async fn two_versions_share_the_requests_while_one_replaces_the_other() {
     let planes = Planes::in_process();
     let server = Server::following(&planes, patient()).await;
@@ -289,6 +344,18 @@ async fn a_worker_that_gives_another_tokenizer_than_it_names_is_told_of() {
     assert_eq!(amiss(&server).await, None);
     drop(liar);
     assert_eq!(text(&server, "m").await, "ok");
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_answer_keeps_no_model_from_being_served() {
+    let planes = Planes::in_process();
+    let server = Server::following(&planes, patient()).await;
+    let engine = ScriptedEngine::saying("ok");
+    let _busy = Joining::new("m", &engine).busy().join(&planes, A).await;
+    until_amiss(&server, "its workers do not answer").await;
+    let _well = Joining::new("m", &engine).join(&planes, B).await;
+    until_listed(&server, &["m"]).await;
+    assert_eq!(amiss(&server).await, None);
 }
 
 #[tokio::test]
