@@ -17,8 +17,8 @@ pub use config::{RouterConfig, Weights};
 pub use error::{ConfigError, Error};
 pub use index::{FlatIndex, Match, Overlap, PrefixIndex};
 pub use replica::{
-    BookingBatch, BookingEvent, BookingLog, BookingSnapshot, Followed, ReplicaChange, ReplicaSet,
-    SharedBooking,
+    BookingBatch, BookingEvent, BookingLog, BookingSnapshot, Followed, LogSnapshot, ReplicaChange,
+    ReplicaSet, SharedBooking,
 };
 pub use request::Request;
 pub use router::Router;

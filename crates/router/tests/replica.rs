@@ -106,9 +106,9 @@ impl Other {
         followed
     }
 
-    fn restore(&mut self, log: &BookingLog) -> Followed {
+    fn restore(&mut self, log: &mut BookingLog) -> Followed {
         let mut changes = Vec::new();
-        let followed = self.set.restore(OWNER, log.snapshot(), &mut changes);
+        let followed = self.set.restore(OWNER, log.snapshot().into(), &mut changes);
         self.change(&changes);
         followed
     }
@@ -182,7 +182,7 @@ proptest! {
                         other.apply(batch.clone());
                     }
                 }
-                Step::Snapshot => drop(other.restore(&owner.log)),
+                Step::Snapshot => drop(other.restore(&mut owner.log)),
                 Step::Lagged => drop(other.set.lagged(OWNER)),
                 _ => {}
             }
@@ -196,7 +196,7 @@ proptest! {
         }
         let last = other.apply(owner.log.next_batch(most_hashes));
         if last != Followed::InStep {
-            prop_assert_eq!(other.restore(&owner.log), Followed::InStep);
+            prop_assert_eq!(other.restore(&mut owner.log), Followed::InStep);
         }
         prop_assert_eq!(other.loads(), owner.loads());
         prop_assert_eq!(other.set.len(), owner.book.len());
@@ -215,7 +215,7 @@ proptest! {
 fn in_step() -> (BookingLog, Other) {
     let (mut log, mut other) = (BookingLog::new(), Other::new());
     log.booked(1, booking(0, 2));
-    assert_eq!(other.restore(&log), Followed::InStep);
+    assert_eq!(other.restore(&mut log), Followed::InStep);
     let batch = log.next_batch(100);
     assert_eq!(other.apply(batch), Followed::InStep);
     (log, other)
@@ -227,20 +227,58 @@ fn what_happens_between_two_batches_is_one_event() {
     log.booked(1, booking(0, 2));
     log.first_token(1);
     log.grew(1, 3);
-    log.booked(2, booking(0, 2));
-    log.ended(2);
-    let mut events = log.next_batch(100).events;
-    events.sort_by_key(|event| matches!(event, BookingEvent::Ended(_)));
     let booked = SharedBooking {
         blocks: 6,
         has_first_token: true,
         ..booking(0, 2)
     };
     assert_eq!(
-        events,
-        [BookingEvent::Booked(1, booked), BookingEvent::Ended(2)]
+        log.next_batch(100).events,
+        [BookingEvent::Booked(1, booked)]
     );
     assert!(!log.has_news());
+    log.grew(1, 1);
+    log.ended(1);
+    assert_eq!(log.next_batch(100).events, [BookingEvent::Ended(1)]);
+}
+
+/// While nobody is told, what has come and gone leaves nothing behind.
+#[test]
+fn what_ends_before_anybody_was_told_is_not_told() {
+    let mut log = BookingLog::new();
+    for id in 0..1000 {
+        log.booked(id, booking(0, 2));
+        log.first_token(id);
+        log.grew(id, 1);
+        log.ended(id);
+        assert!(!log.has_news());
+    }
+    assert_eq!(log.next_batch(100).events, []);
+}
+
+#[test]
+fn what_ends_after_a_snapshot_had_it_is_told() {
+    let mut log = BookingLog::new();
+    log.booked(1, booking(0, 2));
+    let snapshot = log.snapshot();
+    log.booked(2, booking(0, 2));
+    log.ended(1);
+    log.ended(2);
+    let ids = snapshot.into_bookings().map(|(id, _)| id);
+    assert_eq!(ids.collect::<Vec<_>>(), [1], "as it was then");
+    assert_eq!(log.next_batch(100).events, [BookingEvent::Ended(1)]);
+}
+
+/// A number that is used again does not hide the end of what had it.
+#[test]
+fn what_is_booked_again_and_ends_is_told() {
+    let mut log = BookingLog::new();
+    log.booked(1, booking(0, 2));
+    drop(log.next_batch(100));
+    log.ended(1);
+    log.booked(1, booking(1, 2));
+    log.ended(1);
+    assert_eq!(log.next_batch(100).events, [BookingEvent::Ended(1)]);
 }
 
 #[test]
@@ -250,7 +288,7 @@ fn a_lost_batch_shows_in_the_next_one() {
     drop(log.next_batch(100));
     assert_eq!(other.apply(log.next_batch(100)), Followed::NeedsSnapshot);
     assert_eq!(other.apply(log.next_batch(100)), Followed::Waiting);
-    assert_eq!(other.restore(&log), Followed::InStep);
+    assert_eq!(other.restore(&mut log), Followed::InStep);
     assert_eq!(other.loads()[&rank(1)].requests, 1);
 }
 
@@ -267,7 +305,7 @@ fn a_state_that_differs_shows_in_the_digest() {
 fn a_snapshot_older_than_what_came_meanwhile_is_caught_up() {
     let (mut log, mut other) = in_step();
     assert_eq!(other.set.lagged(OWNER), Followed::NeedsSnapshot);
-    let snapshot = log.snapshot();
+    let snapshot = log.snapshot().into();
     log.ended(1);
     log.booked(2, booking(1, 1));
     assert_eq!(other.apply(log.next_batch(100)), Followed::Waiting);
@@ -283,13 +321,44 @@ fn a_snapshot_older_than_what_came_meanwhile_is_caught_up() {
 fn what_waits_for_a_snapshot_is_bounded() {
     let (mut log, mut other) = in_step();
     other.set.lagged(OWNER);
-    let snapshot = log.snapshot();
+    let snapshot = log.snapshot().into();
     for _ in 0..1000 {
         other.apply(log.next_batch(100));
     }
     let followed = other.set.restore(OWNER, snapshot, &mut Vec::new());
     assert_eq!(followed, Followed::NeedsSnapshot);
-    assert_eq!(other.restore(&log), Followed::InStep);
+    assert_eq!(other.restore(&mut log), Followed::InStep);
+}
+
+/// Batches of one booking each, whose half a million hashes are shared.
+fn large_batches(log: &mut BookingLog, bookings: u64) -> Vec<BookingBatch> {
+    let large = booking(0, 1 << 19);
+    let batches = (0..bookings).map(|id| {
+        log.booked(100 + id, large.clone());
+        log.next_batch(1)
+    });
+    batches.collect()
+}
+
+#[test]
+fn what_waits_for_a_snapshot_is_bounded_though_batches_are_large() {
+    let (mut log, mut other) = in_step();
+    other.set.lagged(OWNER);
+    let snapshot = log.snapshot().into();
+    for batch in large_batches(&mut log, 3) {
+        other.apply(batch);
+    }
+    let followed = other.set.restore(OWNER, snapshot, &mut Vec::new());
+    assert_eq!(followed, Followed::NeedsSnapshot);
+}
+
+#[test]
+fn an_owner_who_books_for_ever_is_not_believed() {
+    let (mut log, mut other) = in_step();
+    let batches = large_batches(&mut log, 80).into_iter();
+    let followed = batches.map(|batch| other.set.apply(OWNER, batch, &mut Vec::new()));
+    let in_step = followed.take_while(|followed| *followed == Followed::InStep);
+    assert_eq!(in_step.count(), 63);
 }
 
 #[test]

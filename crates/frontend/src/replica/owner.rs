@@ -1,8 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_router::{
-    BookingBatch, BookingId, BookingLog, BookingSnapshot, OwnerId, SharedBooking,
-};
+use forebay_router::{BookingBatch, BookingId, BookingLog, LogSnapshot, OwnerId, SharedBooking};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -85,10 +83,9 @@ impl Owner {
         Some((batch, log.has_news()))
     }
 
-    /// All bookings.
-    pub(crate) fn snapshot(&self) -> BookingSnapshot {
-        let told = self.told.as_ref();
-        told.map_or_else(BookingSnapshot::default, |told| told.log.lock().snapshot())
+    /// All bookings; `None` if nobody is told.
+    pub(crate) fn snapshot(&self) -> Option<LogSnapshot> {
+        Some(self.told.as_ref()?.log.lock().snapshot())
     }
 
     /// Whether nothing is booked.

@@ -8,7 +8,7 @@ use forebay_tokens::WorkerId;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// The wait before another frontend's topic is subscribed to again, where that failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -71,6 +71,7 @@ impl Listening {
 
     async fn subscribe(&mut self) {
         let topic = bookings_topic(&self.instance.endpoint, self.instance.worker);
+        let mut is_first = true;
         loop {
             let events = self.planes.events.subscribe(&topic, &self.instance).await;
             match events {
@@ -80,7 +81,12 @@ impl Listening {
                 }
                 Err(error) => {
                     let frontend = self.instance.worker.0;
-                    warn!(frontend, error = %ErrorChain(&error), "frontend not heard");
+                    match std::mem::take(&mut is_first) {
+                        true => warn!(frontend, error = %ErrorChain(&error), "frontend not heard"),
+                        false => {
+                            debug!(frontend, error = %ErrorChain(&error), "frontend not heard")
+                        }
+                    }
                     sleep(RETRY).await;
                 }
             }

@@ -6,21 +6,22 @@ use forebay_observability::ErrorChain;
 use forebay_protocols::Error as RequestError;
 use forebay_router::{BookingSnapshot, Followed, OwnerId};
 use forebay_runtime::{
-    EndpointId, Instance, InvalidName, MemberEvent, PlaneError, Planes, Publisher, Registration,
-    Served, TaskKind, Tasks, members,
+    Degradation, EndpointId, Instance, InvalidName, MemberEvent, PlaneError, Planes, Publisher,
+    Registration, Served, TaskKind, Tasks, members,
 };
 use forebay_tokens::WorkerId;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, AbortHandle, BoxStream, FuturesUnordered, SelectAll};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::metrics::Metrics;
 use super::peer::{Heard, bookings_topic, listen, owner_of};
 use super::snapshots::{Snapshots, fetch};
-use super::wire::{broken, read_batch, write_batch};
+use super::wire::{read_batch, write_batch};
 use super::{Owner, SharedBooks};
 use crate::Process;
 
@@ -30,8 +31,6 @@ const COLLECT: Duration = Duration::from_millis(20);
 const MARK: Duration = Duration::from_secs(1);
 /// The wait before a plane is tried again, or another frontend asked again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long another frontend may take for its snapshot.
-const ANSWER: Duration = Duration::from_secs(10);
 /// About how many hashes and events a batch has.
 const BATCH_HASHES: usize = 4096;
 
@@ -44,6 +43,8 @@ pub(crate) struct Replicas {
     planes: Planes,
     tasks: Tasks,
     metrics: Metrics,
+    /// The other frontends cannot find this one.
+    alone: Degradation,
     others: HashMap<OwnerId, Other>,
     heard: SelectAll<BoxStream<'static, (OwnerId, Heard)>>,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -90,6 +91,7 @@ impl Replicas {
             planes: planes.clone(),
             tasks: process.tasks.clone(),
             metrics: Metrics::new(&process.metrics),
+            alone: process.health.degradation("replicas"),
             others: HashMap::new(),
             heard: SelectAll::new(),
             answers: FuturesUnordered::new(),
@@ -121,13 +123,23 @@ impl Replicas {
         }
     }
 
-    /// Makes this frontend known, which is tried until it succeeds.
+    /// Makes this frontend known, which is tried until it succeeds. Until then the process's health
+    /// says so.
     async fn appear(&mut self) -> Present {
+        let mut is_first = true;
         loop {
             match self.try_to_appear().await {
-                Ok(present) => return present,
+                Ok(present) => {
+                    self.alone.clear();
+                    return present;
+                }
                 Err(error) => {
-                    warn!(error = %ErrorChain(&error), "frontend not registered");
+                    let reason = "this frontend cannot register: others do not know its bookings";
+                    self.alone.set(reason);
+                    match std::mem::take(&mut is_first) {
+                        true => warn!(error = %ErrorChain(&error), "frontend not registered"),
+                        false => debug!(error = %ErrorChain(&error), "frontend not registered"),
+                    }
                     sleep(RETRY).await;
                 }
             }
@@ -146,6 +158,7 @@ impl Replicas {
             address: served.address().to_owned(),
             card: Default::default(),
         };
+        served.announce(instance.card.clone());
         Ok(Present {
             publisher,
             registration: self.planes.discovery.register(instance).await?,
@@ -169,22 +182,12 @@ impl Replicas {
                 Some((owner, answer)) = self.answers.next() => self.answered(owner, answer),
                 () = owner.news() => due = due.min(Instant::now() + COLLECT),
                 () = sleep_until(due) => {
-                    self.tell(publisher);
+                    tell(&owner, publisher).await;
                     due = Instant::now() + MARK;
                 }
                 _ = tasks.shutdown_begun(), if !is_closing => is_closing = true,
             }
             self.metrics.look(&self.books);
-        }
-    }
-
-    /// Tells the others what there is to tell, and how things stand then.
-    fn tell(&self, publisher: &mut dyn Publisher) {
-        while let Some((batch, has_more)) = self.owner.next_batch(BATCH_HASHES) {
-            publisher.publish(write_batch(batch));
-            if !has_more {
-                return;
-            }
         }
     }
 
@@ -249,9 +252,7 @@ impl Replicas {
         let (planes, instance) = (self.planes.clone(), other.instance.clone());
         self.answers.push(Box::pin(async move {
             sleep_until(at).await;
-            let answer = timeout(ANSWER, fetch(&planes, &instance)).await;
-            let answer = answer.unwrap_or_else(|_| Err(broken("no snapshot in time")));
-            (owner, answer)
+            (owner, fetch(&planes, &instance).await)
         }));
     }
 
@@ -268,6 +269,17 @@ impl Replicas {
                 self.ask(owner);
             }
         }
+    }
+}
+
+/// Tells the others what there is to tell, and how things stand then.
+async fn tell(owner: &Owner, publisher: &mut dyn Publisher) {
+    while let Some((batch, has_more)) = owner.next_batch(BATCH_HASHES) {
+        publisher.publish(write_batch(batch));
+        if !has_more {
+            return;
+        }
+        yield_now().await;
     }
 }
 

@@ -8,11 +8,14 @@ use forebay_router::{BookingBatch, BookingEvent, BookingSnapshot, SharedBooking,
 use forebay_tokens::{DpRank, RoutingHash, WorkerId};
 use prost::Message;
 
-/// Bookings in a part of a snapshot end when they have about so many hashes: half a megabyte.
-const PART_HASHES: usize = 64 << 10;
-
-/// The most bookings that another frontend is believed to have.
-const MOST_BOOKINGS: usize = 1 << 20;
+/// Bookings in a part of a snapshot end when they have about so many hashes: an eighth of a
+/// megabyte.
+const PART_HASHES: usize = 16 << 10;
+/// The largest batch that is read: one prompt may have a million blocks.
+const MOST_BATCH_BYTES: usize = 9 << 20;
+/// What is counted for a part of a snapshot beside its bytes: parts without bookings are not
+/// without end either.
+const PART_BYTES: usize = 64;
 
 pub(super) fn write_batch(batch: BookingBatch) -> Bytes {
     let events = batch.events.into_iter().map(|event| {
@@ -45,6 +48,9 @@ pub(super) fn write_batch(batch: BookingBatch) -> Bytes {
 /// A batch, without events that this version does not know: what that makes of the bookings shows
 /// in the digest.
 pub(super) fn read_batch(bytes: &[u8]) -> Result<BookingBatch, Error> {
+    if bytes.len() > MOST_BATCH_BYTES {
+        return Err(too_large());
+    }
     let batch = router::BookingBatch::decode(bytes).map_err(|error| broken(&error.to_string()))?;
     let events = batch.events.into_iter().filter_map(|event| {
         let id = event.id;
@@ -79,12 +85,17 @@ pub(super) fn asks_snapshot(frame: &[u8]) -> Result<bool, Error> {
     Ok(matches!(request.operation, Some(Operation::Snapshot(_))))
 }
 
-/// A snapshot in parts, at least one.
-pub(super) fn write_snapshot(snapshot: BookingSnapshot) -> Vec<Bytes> {
-    let sequence = snapshot.sequence;
-    let mut bookings = snapshot.bookings.into_iter().peekable();
-    let mut parts = Vec::new();
-    loop {
+/// A snapshot in parts, at least one. Each is made when it is asked for.
+pub(super) fn write_snapshot(
+    sequence: u64,
+    bookings: impl Iterator<Item = (u64, SharedBooking)>,
+) -> impl Iterator<Item = Bytes> {
+    let mut bookings = bookings.peekable();
+    let mut is_first = true;
+    std::iter::from_fn(move || {
+        if !std::mem::take(&mut is_first) && bookings.peek().is_none() {
+            return None;
+        }
         let (mut part, mut hashes) = (Vec::new(), 0);
         while hashes < PART_HASHES
             && let Some((id, booking)) = bookings.next()
@@ -97,31 +108,57 @@ pub(super) fn write_snapshot(snapshot: BookingSnapshot) -> Vec<Bytes> {
             sequence,
             bookings: part,
         };
-        parts.push(part.encode_to_vec().into());
-        if bookings.peek().is_none() {
-            return parts;
+        Some(part.encode_to_vec().into())
+    })
+}
+
+/// What came of a snapshot.
+pub(super) struct Received {
+    snapshot: Option<BookingSnapshot>,
+    /// How much more may come.
+    bytes_left: usize,
+}
+
+impl Received {
+    /// Nothing came yet of what may have `most_bytes`.
+    pub(super) fn new(most_bytes: usize) -> Self {
+        Self {
+            snapshot: None,
+            bytes_left: most_bytes,
         }
+    }
+
+    /// Takes the next part.
+    pub(super) fn take(&mut self, part: &[u8]) -> Result<(), Error> {
+        let left = self.bytes_left.checked_sub(part.len() + PART_BYTES);
+        self.bytes_left = left.ok_or_else(too_large)?;
+        let part = router::SnapshotPart::decode(part);
+        let part = part.map_err(|error| broken(&error.to_string()))?;
+        let snapshot = self.snapshot.get_or_insert_default();
+        snapshot.sequence = part.sequence;
+        let bookings = part.bookings.into_iter();
+        let bookings = bookings.filter_map(|numbered| {
+            let booking = read_booking(numbered.booking?);
+            Some((numbered.id, booking))
+        });
+        snapshot.bookings.extend(bookings);
+        Ok(())
+    }
+
+    /// The snapshot, all parts of which came.
+    pub(super) fn finish(self) -> Result<BookingSnapshot, Error> {
+        (self.snapshot).ok_or_else(|| broken("a snapshot without a part"))
     }
 }
 
-/// Adds a part to what came of a snapshot before.
-pub(super) fn read_part(part: &[u8], snapshot: &mut BookingSnapshot) -> Result<(), Error> {
-    let part = router::SnapshotPart::decode(part).map_err(|error| broken(&error.to_string()))?;
-    if snapshot.bookings.len() + part.bookings.len() > MOST_BOOKINGS {
-        return Err(broken("too many bookings"));
-    }
-    snapshot.sequence = part.sequence;
-    let bookings = part.bookings.into_iter();
-    let bookings = bookings.filter_map(|numbered| {
-        let booking = read_booking(numbered.booking?);
-        Some((numbered.id, booking))
-    });
-    snapshot.bookings.extend(bookings);
-    Ok(())
+/// The other side sends more than anyone has booked.
+fn too_large() -> Error {
+    let message = "a frontend's message is too large";
+    Error::new(ErrorClass::BackendProtocol, "message_too_large", message)
 }
 
 /// The other side broke the protocol.
-pub(super) fn broken(diagnostic: &str) -> Error {
+fn broken(diagnostic: &str) -> Error {
     let message = "a frontend's message could not be understood";
     Error::new(ErrorClass::BackendProtocol, "broken_protocol", message).with_diagnostic(diagnostic)
 }
@@ -185,6 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_beyond_reason_is_refused() {
+        let batch = |hashes| {
+            write_batch(BookingBatch {
+                sequence: 1,
+                events: vec![BookingEvent::Booked(1, booking(hashes))],
+                digest: None,
+            })
+        };
+        read_batch(&batch(1 << 20)).unwrap();
+        let error = read_batch(&batch(10 << 20)).unwrap_err();
+        assert_eq!(error.reason, "message_too_large");
+    }
+
+    #[test]
+    fn an_answer_without_a_part_is_none() {
+        assert!(Received::new(1).finish().is_err());
+    }
+
+    #[test]
     fn a_snapshot_is_read_as_it_was_written_in_however_many_parts() {
         for (bookings, parts) in [(0, 1), (1, 1), (5, 3)] {
             let bookings = (0..bookings).map(|id| (id, booking(PART_HASHES as u64 / 2)));
@@ -192,12 +248,14 @@ mod tests {
                 sequence: 8,
                 bookings: bookings.collect(),
             };
-            let written = write_snapshot(snapshot.clone());
+            let written = write_snapshot(8, snapshot.bookings.clone().into_iter());
+            let written: Vec<_> = written.collect();
             assert_eq!(written.len(), parts);
-            let mut read = BookingSnapshot::default();
+            let mut received = Received::new(1 << 20);
             for part in written {
-                read_part(&part, &mut read).unwrap();
+                received.take(&part).unwrap();
             }
+            let read = received.finish().unwrap();
             assert_eq!(read, snapshot);
         }
     }

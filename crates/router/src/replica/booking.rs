@@ -22,6 +22,13 @@ pub struct SharedBooking {
     pub has_first_token: bool,
 }
 
+impl SharedBooking {
+    /// What it takes to keep, in numbers: its hashes, and one.
+    pub(super) fn size(&self) -> usize {
+        1 + self.chain.len()
+    }
+}
+
 /// What became of one booking of an owner. Events carry states, not steps: one that comes twice
 /// changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +61,23 @@ pub struct BookingBatch {
     /// its last hash, the number so far, exclusive or with that, through the finaliser of
     /// splitmix64.
     pub digest: Option<u64>,
+}
+
+impl BookingEvent {
+    /// What it takes to keep, in numbers: its hashes, and one.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Booked(_, booking) => booking.size(),
+            Self::Changed { .. } | Self::Ended(_) => 1,
+        }
+    }
+}
+
+impl BookingBatch {
+    /// The sum over its events.
+    pub(super) fn size(&self) -> usize {
+        self.events.iter().map(BookingEvent::size).sum()
+    }
 }
 
 /// All bookings of an owner.

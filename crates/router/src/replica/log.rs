@@ -1,24 +1,30 @@
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
-
-use super::booking::{BookingBatch, BookingEvent, BookingSnapshot, SharedBooking, digest};
+use super::booking::{BookingBatch, BookingEvent, SharedBooking, digest};
+use super::log_snapshot::{Bookings, LogSnapshot};
 
 /// An owner's bookings, and what others have not been told of them yet.
 ///
-/// However much happens to a booking between two batches, it makes one event.
+/// However much happens to a booking between two batches, it makes one event; none, if nobody was
+/// told of it before it ended. So what is to be told stays small where nobody is told for long.
 #[derive(Debug, Default)]
 pub struct BookingLog {
-    bookings: FxHashMap<u64, SharedBooking>,
-    /// Of each booking that others are to be told of, what.
-    pending: FxHashMap<u64, Pending>,
+    bookings: Bookings,
+    /// Of each booking that others are to be told of, what; in the order of their numbers, so that
+    /// a batch takes time for what is in it alone.
+    pending: BTreeMap<u64, Pending>,
     sequence: u64,
+    /// How many snapshots were taken.
+    snapshots: u64,
     /// Of the bookings.
     digest: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pending {
+    /// In no batch yet, nor in a snapshot beyond the first so many.
+    New(u64),
+    /// Others may know it, or what had its number before.
     Booked,
     Changed,
     Ended,
@@ -33,10 +39,16 @@ impl BookingLog {
     /// Something was booked, in place of what had this number if it was not ended.
     pub fn booked(&mut self, id: u64, booking: SharedBooking) {
         self.digest = self.digest.wrapping_add(digest(id, &booking));
-        if let Some(before) = self.bookings.insert(id, booking) {
-            self.digest = self.digest.wrapping_sub(digest(id, &before));
+        let before = self.bookings.insert(id, booking);
+        if let Some(before) = &before {
+            self.digest = self.digest.wrapping_sub(digest(id, before));
         }
-        self.pending.insert(id, Pending::Booked);
+        let pending = match (before, self.pending.get(&id)) {
+            (None, None) => Pending::New(self.snapshots),
+            (_, Some(new @ Pending::New(_))) => *new,
+            _ => Pending::Booked,
+        };
+        self.pending.insert(id, pending);
     }
 
     /// The request's first token came.
@@ -51,10 +63,17 @@ impl BookingLog {
 
     /// The request ended. One that is not booked, or not any more, is fine.
     pub fn ended(&mut self, id: u64) {
-        if let Some(booking) = self.bookings.remove(&id) {
-            self.digest = self.digest.wrapping_sub(digest(id, &booking));
-            // Also of one that no batch has had yet: a snapshot may have.
-            self.pending.insert(id, Pending::Ended);
+        let Some(booking) = self.bookings.remove(id) else {
+            return;
+        };
+        self.digest = self.digest.wrapping_sub(digest(id, &booking));
+        match self.pending.get(&id) {
+            Some(&Pending::New(snapshots)) if snapshots == self.snapshots => {
+                self.pending.remove(&id);
+            }
+            _ => {
+                self.pending.insert(id, Pending::Ended);
+            }
         }
     }
 
@@ -80,16 +99,13 @@ impl BookingLog {
         self.sequence += 1;
         let mut events = Vec::new();
         let mut hashes = 0;
-        let ids: Vec<u64> = self.pending.keys().copied().collect();
-        for id in ids {
-            if hashes >= most_hashes {
-                break;
-            }
-            let Entry::Occupied(pending) = self.pending.entry(id) else {
-                continue;
-            };
-            let event = match (pending.remove(), self.bookings.get(&id)) {
-                (Pending::Booked, Some(booking)) => BookingEvent::Booked(id, booking.clone()),
+        while hashes < most_hashes
+            && let Some((id, pending)) = self.pending.pop_first()
+        {
+            let event = match (pending, self.bookings.get(id)) {
+                (Pending::New(_) | Pending::Booked, Some(booking)) => {
+                    BookingEvent::Booked(id, booking.clone())
+                }
                 (Pending::Changed, Some(booking)) => BookingEvent::Changed {
                     id,
                     blocks: booking.blocks,
@@ -97,10 +113,7 @@ impl BookingLog {
                 },
                 (Pending::Ended, _) | (_, None) => BookingEvent::Ended(id),
             };
-            hashes += match &event {
-                BookingEvent::Booked(_, booking) => 1 + booking.chain.len(),
-                _ => 1,
-            };
+            hashes += event.size();
             events.push(event);
         }
         BookingBatch {
@@ -110,19 +123,15 @@ impl BookingLog {
         }
     }
 
-    /// All bookings, for who has missed a batch.
-    pub fn snapshot(&self) -> BookingSnapshot {
-        let bookings = self.bookings.iter();
-        BookingSnapshot {
-            sequence: self.sequence,
-            bookings: bookings
-                .map(|(id, booking)| (*id, booking.clone()))
-                .collect(),
-        }
+    /// All bookings, for who has missed a batch. It takes no time for each booking; what changes
+    /// while the snapshot is kept takes a little more.
+    pub fn snapshot(&mut self) -> LogSnapshot {
+        self.snapshots += 1;
+        LogSnapshot::new(self.sequence, self.bookings.clone())
     }
 
     fn change(&mut self, id: u64, change: impl FnOnce(&mut SharedBooking)) {
-        if let Some(booking) = self.bookings.get_mut(&id) {
+        if let Some(booking) = self.bookings.get_mut(id) {
             self.digest = self.digest.wrapping_sub(digest(id, booking));
             change(booking);
             self.digest = self.digest.wrapping_add(digest(id, booking));

@@ -7,8 +7,11 @@
 
 mod booking;
 mod log;
+mod log_snapshot;
 mod set;
+mod waiting;
 
 pub use booking::{BookingBatch, BookingEvent, BookingSnapshot, SharedBooking};
 pub use log::BookingLog;
+pub use log_snapshot::LogSnapshot;
 pub use set::{Followed, ReplicaChange, ReplicaSet};

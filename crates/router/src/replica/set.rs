@@ -1,20 +1,20 @@
-use std::collections::VecDeque;
-
 use forebay_tokens::WorkerId;
 use rustc_hash::FxHashMap;
 
 use super::booking::{BookingBatch, BookingEvent, BookingSnapshot, SharedBooking, digest};
+use super::waiting::Waiting;
 use crate::{BookingId, OwnerId, WorkerRank};
 
-/// Batches that are kept while a snapshot is on its way; the oldest is dropped beyond, which takes
-/// another snapshot.
-const MOST_WAITING: usize = 256;
+/// The most that an owner is believed to have booked, as [`SharedBooking::size`] counts it: a
+/// quarter of a gigabyte.
+const MOST_BOOKED: usize = 32 << 20;
 
 /// The bookings of other owners, as far as they have told.
 ///
 /// An owner is followed from a snapshot on. What was lost shows in a gap of its numbers or in a
 /// digest that differs; from then on nothing is believed until the next snapshot, and what was known
-/// stays as the best there is.
+/// stays as the best there is. So it is with a batch after which an owner had more than 32 million
+/// hashes and bookings.
 #[derive(Debug, Default)]
 pub struct ReplicaSet {
     owners: FxHashMap<OwnerId, Replica>,
@@ -25,6 +25,8 @@ pub struct ReplicaSet {
 struct Replica {
     bookings: FxHashMap<u64, SharedBooking>,
     digest: u64,
+    /// The sum of the bookings' sizes.
+    size: usize,
     state: State,
 }
 
@@ -33,12 +35,12 @@ enum State {
     /// The batch of this number is next.
     InStep(u64),
     /// A snapshot is needed; these came since.
-    Behind(VecDeque<BookingBatch>),
+    Behind(Waiting),
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self::Behind(VecDeque::new())
+        Self::Behind(Waiting::default())
     }
 }
 
@@ -101,10 +103,7 @@ impl ReplicaSet {
         };
         match &mut replica.state {
             State::Behind(waiting) => {
-                if waiting.len() == MOST_WAITING {
-                    waiting.pop_front();
-                }
-                waiting.push_back(batch);
+                waiting.push(batch);
                 Followed::Waiting
             }
             State::InStep(_) => replica.follow(owner, batch, changes),
@@ -145,7 +144,7 @@ impl ReplicaSet {
         let State::Behind(waiting) = std::mem::replace(&mut replica.state, next) else {
             return Followed::InStep;
         };
-        let mut waiting = waiting.into_iter();
+        let mut waiting = waiting.into_batches();
         while let Some(batch) = waiting.next() {
             if replica.follow(owner, batch, changes) == Followed::NeedsSnapshot {
                 replica.state = State::Behind(waiting.collect());
@@ -208,7 +207,11 @@ impl Replica {
         }
         if batch.sequence > *next {
             // What is in it is not lost for the snapshot to come.
-            self.state = State::Behind([batch].into());
+            self.state = State::Behind([batch].into_iter().collect());
+            return Followed::NeedsSnapshot;
+        }
+        if self.size + batch.size() > MOST_BOOKED {
+            self.state = State::default();
             return Followed::NeedsSnapshot;
         }
         *next += 1;
@@ -259,6 +262,9 @@ impl Replica {
             Some(now) => self.bookings.insert(id, now.clone()),
             None => self.bookings.remove(&id),
         };
+        let size_of =
+            |booking: &Option<SharedBooking>| booking.as_ref().map_or(0, |booking| booking.size());
+        self.size = self.size + size_of(&now) - size_of(&before);
         let digest_of = |booking: &Option<SharedBooking>| {
             booking.as_ref().map_or(0, |booking| digest(id, booking))
         };

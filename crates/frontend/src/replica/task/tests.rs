@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_engine::{
@@ -7,7 +7,8 @@ use forebay_engine::{
 use forebay_observability::Registry;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
-    EventPlane, EventStream, Health, PlaneError, Planes, Publisher, Stamp, Tasks, Topic,
+    Discovery, EventPlane, EventStream, Health, PlaneError, Planes, Publisher, Stamp, Tasks, Topic,
+    Watch,
 };
 use forebay_tokens::{BlockSize, RequestId, RoutingSeed, WorkerId};
 use futures::FutureExt as _;
@@ -67,6 +68,35 @@ impl Publisher for LossyPublisher {
             },
             _ => self.publisher.publish(payload),
         }
+    }
+}
+
+/// A discovery where nobody can register while it is away.
+struct Away {
+    discovery: Arc<dyn Discovery>,
+    is_away: AtomicBool,
+}
+
+impl Discovery for Away {
+    fn register(
+        &self,
+        instance: Instance,
+    ) -> BoxFuture<'_, Result<Box<dyn Registration>, PlaneError>> {
+        match self.is_away.load(Ordering::Relaxed) {
+            true => future::ready(Err(PlaneError::Unreachable("away".into()))).boxed(),
+            false => self.discovery.register(instance),
+        }
+    }
+
+    fn list<'a>(
+        &'a self,
+        endpoint: &'a EndpointId,
+    ) -> BoxFuture<'a, Result<Vec<Instance>, PlaneError>> {
+        self.discovery.list(endpoint)
+    }
+
+    fn watch<'a>(&'a self, endpoint: &'a EndpointId) -> BoxFuture<'a, Result<Watch, PlaneError>> {
+        self.discovery.watch(endpoint)
     }
 }
 
@@ -159,4 +189,30 @@ async fn what_gets_lost_is_made_up_for() {
         !metrics.lines().any(|line| line == first_alone),
         "nothing was lost"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_register_says_so_and_is_found_later() {
+    let in_process = Planes::in_process();
+    let away = Arc::new(Away {
+        discovery: in_process.discovery.clone(),
+        is_away: AtomicBool::new(true),
+    });
+    let planes = Planes {
+        discovery: away.clone(),
+        ..in_process
+    };
+    let (one, process) = frontend(&planes);
+    let told = timeout(Duration::from_secs(60), process.health.amiss("replicas")).await;
+    assert!(told.unwrap().contains("cannot register"));
+    let prompt = one.prompt(&[1; 40], RoutingSeed::default());
+    let booking = one.choose(&prompt, None, &[]).unwrap().booking;
+
+    away.is_away.store(false, Ordering::Relaxed);
+    let (other, _process) = frontend(&planes);
+    until_equal(&one, &other).await;
+    assert_eq!(other.workers()[0].load.requests, 1);
+    assert_eq!(process.health.report().degraded, []);
+    drop(booking);
+    until_equal(&one, &other).await;
 }
