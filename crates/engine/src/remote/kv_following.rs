@@ -29,6 +29,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How long a worker may take for the next part of its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// What a worker's answer may have in bytes: a snapshot of ten million blocks has less.
+const MOST_ANSWER_BYTES: usize = 512 << 20;
+/// What is counted for a frame beside its bytes: small frames are not without end either.
+const FRAME_BYTES: usize = 64;
 
 /// Bounds how many workers are asked at a time for what is missing of their KV events, by all who
 /// follow with clones of one of these. Others wait for their turn.
@@ -221,41 +225,105 @@ impl Following {
         async move {
             let turn = repairs.0.acquire().await;
             let _turn = turn.expect("the semaphore is never closed");
-            read_answer(planes.requests.open(&address, request)).await
+            let frames = planes.requests.open(&address, request);
+            Answer::new(frames, MOST_ANSWER_BYTES).read().await
         }
     }
 }
 
-async fn read_answer(mut frames: ResponseStream) -> Result<KvAnswer, Error> {
-    let head = next(&mut frames).await?;
-    let head = head.ok_or_else(|| broken("an answer without a frame"))?;
-    let head: worker::KvSync = decode(head)?;
-    let mark = read_mark(head.mark)?;
-    if head.is_snapshot {
-        let mut parts = Vec::new();
-        while let Some(frame) = next(&mut frames).await? {
-            parts.push(read_events(decode(frame)?));
-        }
-        return Ok(KvAnswer::Snapshot { mark, parts });
-    }
-    let mut batches = Vec::new();
-    while let Some(frame) = next(&mut frames).await? {
-        batches.push(read_batch(decode(frame)?)?);
-    }
-    Ok(KvAnswer::Range { mark, batches })
+/// A worker's answer on its way.
+struct Answer {
+    frames: ResponseStream,
+    /// How much more may come.
+    bytes_left: usize,
 }
 
-/// The next frame of an answer, if there is one.
-async fn next(frames: &mut ResponseStream) -> Result<Option<Bytes>, Error> {
-    match timeout(ANSWER_LIMIT, frames.next()).await {
-        Ok(frame) => frame.transpose(),
-        Err(_) => {
-            let message = "the worker takes too long to tell what it has cached";
-            Err(Error::new(
-                ErrorClass::Deadline,
-                "kv_sync_deadline",
-                message,
-            ))
+impl Answer {
+    fn new(frames: ResponseStream, most_bytes: usize) -> Self {
+        Self {
+            frames,
+            bytes_left: most_bytes,
         }
+    }
+
+    async fn read(mut self) -> Result<KvAnswer, Error> {
+        let head = self.next().await?;
+        let head = head.ok_or_else(|| broken("an answer without a frame"))?;
+        let head: worker::KvSync = decode(head)?;
+        let mark = read_mark(head.mark)?;
+        if head.is_snapshot {
+            let mut parts = Vec::new();
+            while let Some(frame) = self.next().await? {
+                parts.push(read_events(decode(frame)?));
+            }
+            return Ok(KvAnswer::Snapshot { mark, parts });
+        }
+        let mut batches = Vec::new();
+        while let Some(frame) = self.next().await? {
+            batches.push(read_batch(decode(frame)?)?);
+        }
+        Ok(KvAnswer::Range { mark, batches })
+    }
+
+    /// The next frame, if there is one.
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let frame = timeout(ANSWER_LIMIT, self.frames.next()).await;
+        let frame = frame.map_err(|_| late())?.transpose()?;
+        let Some(frame) = frame else {
+            return Ok(None);
+        };
+        let left = self.bytes_left.checked_sub(frame.len() + FRAME_BYTES);
+        self.bytes_left = left.ok_or_else(too_large)?;
+        Ok(Some(frame))
+    }
+}
+
+fn late() -> Error {
+    let message = "the worker takes too long to tell what it has cached";
+    Error::new(ErrorClass::Deadline, "kv_sync_deadline", message)
+}
+
+fn too_large() -> Error {
+    let message = "the worker tells more than it can have cached";
+    Error::new(ErrorClass::BackendProtocol, "kv_sync_too_large", message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::frames::encode;
+    use super::*;
+
+    fn head(is_snapshot: bool) -> Bytes {
+        let mark = Some(worker::KvMark::default());
+        encode(&worker::KvSync { mark, is_snapshot })
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_refused() {
+        for is_snapshot in [true, false] {
+            let part = encode(&worker::KvEventBatch {
+                mark: Some(worker::KvMark::default()),
+                ..Default::default()
+            });
+            let parts = stream::repeat(part).map(Ok);
+            let frames = stream::iter([Ok(head(is_snapshot))]).chain(parts);
+            let answer = Answer::new(frames.boxed(), 1 << 16).read().await;
+            assert_eq!(answer.unwrap_err().reason, "kv_sync_too_large");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_arrives_and_a_silent_one_does_not() {
+        let part = encode(&worker::KvEventBatch::default());
+        let frames = stream::iter(vec![Ok(head(true)), Ok(part.clone()), Ok(part)]);
+        let slow = frames.then(|frame| async {
+            sleep(ANSWER_LIMIT / 2).await;
+            frame
+        });
+        let answer = Answer::new(slow.boxed(), 1 << 16).read().await.unwrap();
+        assert!(matches!(answer, KvAnswer::Snapshot { parts, .. } if parts.len() == 2));
+        let silent = Answer::new(stream::pending().boxed(), 1 << 16);
+        assert_eq!(silent.read().await.unwrap_err().reason, "kv_sync_deadline");
     }
 }
