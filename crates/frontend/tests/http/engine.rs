@@ -99,7 +99,15 @@ impl Engine for ScriptedEngine {
     fn abort(&self, _: &RequestId) {}
 
     fn load(&self) -> Load {
-        Load::default()
+        let running_requests = self.live() as u32;
+        Load {
+            running_requests,
+            waiting_requests: 10 * running_requests,
+            kv_blocks_total: self.info.kv_blocks,
+            kv_blocks_active: 2 * running_requests,
+            kv_blocks_cached: 0,
+            prefill_tokens_pending: 30 * u64::from(running_requests),
+        }
     }
 }
 

@@ -376,6 +376,42 @@ async fn a_pool_follows_the_workers_of_its_model() {
     assert_eq!(text(&complete(&server, "x").await), "again");
 }
 
+/// Whoever sent it, which is more than the frontend knows of itself.
+#[tokio::test]
+async fn what_workers_report_is_told_for_each_model() {
+    let planes = Planes::in_process();
+    let never = Arc::new(Semaphore::new(0));
+    let stuck = ScriptedEngine::new(move |_| Ok(vec![Turn::Wait(never.clone())]));
+    let _joined = join(&planes, A, "base", stuck.clone()).await;
+    let idle = ScriptedEngine::saying("");
+    let _idle = join(&planes, B, "base", idle.clone()).await;
+    let (pool, blocks) = (pool(), stuck.info().kv_blocks);
+    let server = Server::of_pool(&pool, FrontendConfig::default()).await;
+    let endpoint = engine_endpoint("test").unwrap();
+    let _task = pool.follow(&planes, endpoint, "base", &server.process.tasks);
+    let reported =
+        |what, number| format!("forebay_frontend_worker_{what}{{model=\"base\"}} {number}");
+    server
+        .until_metric(&reported("kv_blocks", 2 * blocks))
+        .await;
+    let _others = [
+        stuck.generate(Default::default()).await.unwrap(),
+        stuck.generate(Default::default()).await.unwrap(),
+    ];
+    for (what, number) in [
+        ("running_requests", 2),
+        ("waiting_requests", 20),
+        ("kv_active_blocks", 4),
+        ("prefill_pending_tokens", 60),
+    ] {
+        server.until_metric(&reported(what, number)).await;
+    }
+    assert_eq!(booked(&pool), 0);
+    let reported = pool.workers().into_iter().map(|worker| worker.reported);
+    let running = reported.map(|load| load.running_requests);
+    assert_eq!(running.collect::<Vec<_>>(), [2, 0]);
+}
+
 #[tokio::test]
 async fn a_worker_that_is_cut_off_hands_over() {
     let planes = Planes::in_process();
