@@ -113,6 +113,8 @@ impl Assembly {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn stamp(publisher: u64, sequence: u64) -> Stamp {
@@ -202,5 +204,39 @@ mod tests {
         let (event, unsent) = Assembly::default().push(message).unwrap();
         assert_eq!((event.stamp, event.payload.len()), (stamp(1, 3), 0));
         assert_eq!(unsent, 2);
+    }
+
+    /// A message as the decoder lets one through, of few publishers and events.
+    fn any_message() -> impl Strategy<Value = Message> {
+        let numbers = (0..3_u64, 0..3_u64, 0..12_u32, 0..12_u32);
+        let part = proptest::collection::vec(any::<u8>(), 0..6);
+        (numbers, part).prop_filter_map("it ends in the payload", |(numbers, part)| {
+            let (publisher, sequence, payload_bytes, offset) = numbers;
+            (offset as usize + part.len() <= payload_bytes as usize).then(|| Message {
+                stamp: stamp(publisher, sequence),
+                unsent: 0,
+                payload_bytes,
+                offset,
+                part: part.into(),
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_put_together_whole(
+            messages in proptest::collection::vec(any_message(), 0..60),
+        ) {
+            let mut assembly = Assembly::default();
+            for message in messages {
+                let (stamp, payload_bytes) = (message.stamp, message.payload_bytes);
+                if let Some((event, _)) = assembly.push(message) {
+                    prop_assert_eq!(event.stamp, stamp);
+                    prop_assert_eq!(event.payload.len(), payload_bytes as usize);
+                }
+                let kept: usize = assembly.begun.values().map(|begun| begun.payload.len()).sum();
+                prop_assert_eq!(assembly.bytes, kept);
+            }
+        }
     }
 }
