@@ -19,6 +19,8 @@ pub use etcd::{EtcdDiscovery, EtcdDiscoveryConfig};
 pub use file::{FileConfig, FileDiscovery};
 pub use members::{DownCause, MemberEvent, members};
 pub use memory::MemoryDiscovery;
+#[cfg(any(feature = "tcp", feature = "nats"))]
+pub(crate) use record::record as instance_record;
 
 use crate::names::EndpointId;
 use crate::planes::PlaneError;

@@ -40,7 +40,7 @@ pub use nats::{NatsConfig, NatsConnection, NatsEvents, NatsPlane, NatsPlaneConfi
 pub use outcome::{Outcome, TaskEnd};
 pub use planes::{
     ConnectError, DiscoveryChoice, EtcdConfig, EventsChoice, InvalidChoice, NatsAuthConfig,
-    PlaneError, Planes, PlanesConfig, RequestsChoice, Secret, TlsConfig,
+    PeerTlsConfig, PlaneError, Planes, PlanesConfig, RequestsChoice, Secret, TlsConfig,
 };
 pub use request_plane::{
     InProcessPlane, PeerState, PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler,

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use choice::{DiscoveryChoice, EventsChoice, InvalidChoice, RequestsChoice};
-pub use config::{EtcdConfig, NatsAuthConfig, PlanesConfig, TlsConfig};
+pub use config::{EtcdConfig, NatsAuthConfig, PeerTlsConfig, PlanesConfig, TlsConfig};
 pub use connect::ConnectError;
 pub use secret::Secret;
 

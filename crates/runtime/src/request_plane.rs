@@ -23,6 +23,7 @@ pub use peer::{PeerState, PeerWatch};
 #[cfg(feature = "tcp")]
 pub use tcp::{BindError, TcpConfig, TcpPlane, TlsError};
 
+use crate::discovery::Instance;
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
 
@@ -99,6 +100,15 @@ pub trait RequestPlane: Send + Sync + 'static {
     /// any, and notices silence.
     fn peer(&self, address: &str) -> PeerWatch;
 
+    /// Whether what is served at the instance's address is that instance: the same worker of the same
+    /// endpoint, which announced the same card ([`Served::announce`]). Whoever can write to discovery
+    /// can name any address; so this is asked of the peer itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RequestPlane::open`]; then nothing is known.
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>>;
+
     /// Where this process listens for the plane, if it does: an open surface.
     fn listens_at(&self) -> Option<SocketAddr> {
         None
@@ -111,6 +121,10 @@ pub trait Served: Send + Sync + 'static {
     /// Where clients find it: for [`RequestPlane::open`], and
     /// [`Instance::address`](crate::Instance::address).
     fn address(&self) -> &str;
+
+    /// What the instance says about itself from now on: a record with another card is not confirmed
+    /// ([`RequestPlane::confirm`]). Whoever registers it announces the card before.
+    fn announce(&self, card: Bytes);
 
     /// Refuses new streams from now on with [`worker_stopped`], and waits until those that run
     /// have ended. New streams stay refused if the future is dropped.

@@ -67,6 +67,7 @@ async fn processes_find_each_other_by_a_directory_and_talk() {
         address: served.address().to_owned(),
         card: Bytes::from_static(b"card"),
     };
+    served.announce(instance.card.clone());
     let registration = in_time(planes.discovery.register(instance.clone()));
     let registration = registration.await.unwrap();
 
@@ -102,6 +103,7 @@ async fn who_ends_without_a_goodbye_is_down_before_its_lease_ends() {
         address: served.address().to_owned(),
         card: Bytes::new(),
     };
+    served.announce(instance.card.clone());
     let registration = in_time(planes.discovery.register(instance.clone()));
     let _registration = registration.await.unwrap();
     assert_eq!(next(&mut members).await, MemberEvent::Up(instance));

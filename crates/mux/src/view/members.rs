@@ -7,7 +7,7 @@ use forebay_tokens::WorkerId;
 pub trait Record: Clone + PartialEq {
     /// Who it is.
     fn worker(&self) -> WorkerId;
-    /// Where it is served.
+    /// Where it is served, and by whom: another address is another process.
     fn address(&self) -> &str;
 }
 
@@ -79,7 +79,8 @@ impl DownCause {
 pub enum Output<R> {
     /// Requests may be sent there from now on.
     Up(R),
-    /// The record of a worker that is up is another one now; it is served at the same address.
+    /// The record of a worker that is up is another one now, which its peer confirmed; it is served
+    /// at the same address.
     Changed(R),
     /// No requests to this worker from now on; it may come up again.
     Down(WorkerId, DownCause),
@@ -90,6 +91,10 @@ pub enum Output<R> {
         /// Where it is served.
         address: String,
     },
+    /// Ask the peer that is looked after for this worker whether the record is its own, and answer
+    /// by [`View::confirmed`]. What was asked before about the same worker is of no interest any
+    /// more; neither is this once its peer is not reachable, or released.
+    Confirm(R),
     /// The peer of this worker needs no looking after any more.
     Release(WorkerId),
     /// Ask discovery for everyone who is there, and answer by [`View::present`] or
@@ -99,14 +104,19 @@ pub enum Output<R> {
 
 /// Which of the workers that discovery names may be sent requests.
 ///
-/// A worker is up while its peer is reachable and it has a record; between the two, these rules
-/// hold:
+/// A worker is up while its peer is reachable, and has confirmed that its record is its own: whoever
+/// can write to discovery can claim to be anyone, and anywhere. These rules hold:
 ///
+/// - a record at the same address that the peer has not confirmed yet, or does not confirm, changes
+///   nothing: the one that it confirmed before stays;
+/// - a record at another address waits for as long as the worker is up where it is: it is another
+///   process that would be the worker;
 /// - a peer that is lost or drains is out at once, whatever its record says, and in again once it
 ///   is reachable;
-/// - a goodbye is decisive, whatever the connection says;
-/// - a record that is gone without a goodbye is a hint: the worker stays while it can be reached,
-///   within the bound of [`Config::unlisted`]; one that cannot is forgotten.
+/// - a goodbye is decisive, whatever the connection says, except that of a record which waits: that
+///   one only is gone;
+/// - a record that is gone without a goodbye is a hint: a worker that is up stays while it can be
+///   reached, within the bound of [`Config::unlisted`]; one that is not is forgotten.
 ///
 /// `now` is the time since some start, and does not go back. After each input, take every
 /// [`View::next_output`].
@@ -128,10 +138,14 @@ pub struct View<R> {
 
 #[derive(Debug)]
 struct Member<R> {
+    /// The last that discovery named at the address that is looked after.
     record: R,
     /// None until its connection has told.
     peer: Option<Peer>,
-    is_up: bool,
+    /// What its peer confirmed, while the worker is up.
+    up: Option<R>,
+    /// Who would be the worker in its place.
+    successor: Option<R>,
     unlisted_since: Option<Duration>,
 }
 
@@ -175,24 +189,33 @@ impl<R: Record> View<R> {
         let Some(member) = self.members.get_mut(&worker) else {
             return self.join(record);
         };
-        if member.record.address() != record.address() {
-            self.forget(worker, DownCause::Moved);
-            return self.join(record);
-        }
         if let Some(since) = member.unlisted_since.take() {
             self.unlisted.remove(&(since, worker));
         }
+        if member.record.address() != record.address() {
+            if member.up.is_some() {
+                member.successor = Some(record);
+                return;
+            }
+            self.forget(worker, DownCause::Moved);
+            return self.join(record);
+        }
+        member.successor = None;
         if member.record != record {
             member.record = record.clone();
-            if member.is_up {
-                self.outputs.push_back(Output::Changed(record));
+            if member.peer == Some(Peer::Reachable) {
+                self.outputs.push_back(Output::Confirm(record));
             }
         }
     }
 
     /// A worker said goodbye.
-    pub fn removed(&mut self, worker: WorkerId) {
-        self.forget(worker, DownCause::Goodbye);
+    pub fn removed(&mut self, now: Duration, worker: WorkerId) {
+        let member = self.members.get(&worker);
+        match member.is_some_and(|member| member.successor.is_some()) {
+            true => self.expired(now, worker),
+            false => self.forget(worker, DownCause::Goodbye),
+        }
     }
 
     /// A worker's record is gone without a goodbye.
@@ -200,13 +223,12 @@ impl<R: Record> View<R> {
         let Some(member) = self.members.get_mut(&worker) else {
             return;
         };
-        match member.peer {
-            Some(Peer::Reachable) => {
-                let since = *member.unlisted_since.get_or_insert(now);
-                self.unlisted.insert((since, worker));
-            }
-            Some(Peer::Draining) => self.forget(worker, DownCause::Draining),
-            Some(Peer::Lost) | None => self.forget(worker, DownCause::Lost),
+        member.successor = None;
+        if member.up.is_some() {
+            let since = *member.unlisted_since.get_or_insert(now);
+            self.unlisted.insert((since, worker));
+        } else {
+            self.forget(worker, DownCause::Unlisted);
         }
     }
 
@@ -215,26 +237,48 @@ impl<R: Record> View<R> {
         let Some(member) = self.members.get_mut(&worker) else {
             return;
         };
-        member.peer = Some(peer);
+        let before = member.peer.replace(peer);
         let cause = match peer {
             Peer::Reachable => {
-                if !member.is_up {
-                    member.is_up = true;
-                    self.up += 1;
-                    self.outputs.push_back(Output::Up(member.record.clone()));
+                if before != Some(Peer::Reachable) {
+                    let record = member.record.clone();
+                    self.outputs.push_back(Output::Confirm(record));
                 }
                 return;
             }
             Peer::Draining => DownCause::Draining,
             Peer::Lost => DownCause::Lost,
         };
+        if let Some(successor) = member.successor.take() {
+            self.forget(worker, DownCause::Moved);
+            return self.join(successor);
+        }
         if member.unlisted_since.is_some() {
             return self.forget(worker, cause);
         }
-        if member.is_up {
-            member.is_up = false;
+        if member.up.take().is_some() {
             self.up -= 1;
             self.outputs.push_back(Output::Down(worker, cause));
+        }
+    }
+
+    /// The peer says that this record is its own, as [`Output::Confirm`] asked.
+    pub fn confirmed(&mut self, record: &R) {
+        let Some(member) = self.members.get_mut(&record.worker()) else {
+            return;
+        };
+        if member.record != *record || member.peer != Some(Peer::Reachable) {
+            return;
+        }
+        match member.up.replace(record.clone()) {
+            None => {
+                self.up += 1;
+                self.outputs.push_back(Output::Up(record.clone()));
+            }
+            Some(before) if before != *record => {
+                self.outputs.push_back(Output::Changed(record.clone()));
+            }
+            Some(_) => {}
         }
     }
 
@@ -298,7 +342,8 @@ impl<R: Record> View<R> {
         let member = Member {
             record,
             peer: None,
-            is_up: false,
+            up: None,
+            successor: None,
             unlisted_since: None,
         };
         self.members.insert(worker, member);
@@ -312,7 +357,7 @@ impl<R: Record> View<R> {
         if let Some(since) = member.unlisted_since {
             self.unlisted.remove(&(since, worker));
         }
-        if member.is_up {
+        if member.up.is_some() {
             self.up -= 1;
             self.outputs.push_back(Output::Down(worker, cause));
         }

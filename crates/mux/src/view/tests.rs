@@ -49,6 +49,8 @@ enum Input {
     Removed(WorkerId),
     Expired(WorkerId),
     Peer(WorkerId, Peer),
+    /// What a peer answers to the question that is open, if one is.
+    Answer(WorkerId, bool),
     Wait(Duration),
     ListFailed,
 }
@@ -75,6 +77,12 @@ enum Bug {
     TakesAnOutageForAnAnswer,
     /// A card is what it was at first.
     KeepsTheOldCard,
+    /// Any record is believed.
+    BelievesAnyone,
+    /// Who is up is taken over by who names another address.
+    LetsBeTakenOver,
+    /// Who was never confirmed outlives its record.
+    KeepsWhoWasNeverConfirmed,
 }
 
 /// The view with what is wrong with it.
@@ -87,8 +95,13 @@ impl Subject {
     fn take(&mut self, now: Duration, input: Input) {
         let view = &mut self.view;
         match input {
-            Input::Expired(worker) if self.bug == Bug::TrustsDiscovery => view.removed(worker),
+            Input::Expired(worker) if self.bug == Bug::TrustsDiscovery => view.removed(now, worker),
             Input::Removed(worker) if self.bug == Bug::IgnoresGoodbyes => view.expired(now, worker),
+            Input::Put(claim) if self.bug == Bug::LetsBeTakenOver => {
+                view.expired(now, claim.worker);
+                view.peer(claim.worker, Peer::Lost);
+                view.put(claim);
+            }
             Input::Peer(_, Peer::Lost) if self.bug == Bug::IgnoresSilence => {}
             Input::Peer(_, Peer::Draining) if self.bug == Bug::IgnoresDraining => {}
             Input::ListFailed if self.bug == Bug::TakesAnOutageForAnAnswer => {
@@ -104,9 +117,11 @@ impl Subject {
             }
             Input::Present(claims) => view.present(now, claims),
             Input::Put(claim) => view.put(claim),
-            Input::Removed(worker) => view.removed(worker),
+            Input::Removed(worker) => view.removed(now, worker),
             Input::Expired(worker) => view.expired(now, worker),
             Input::Peer(worker, peer) => view.peer(worker, peer),
+            // It is told to the view in `World::step`, which knows the question.
+            Input::Answer(..) => {}
             Input::Wait(_) if self.bug == Bug::NeverAsksAgain => {}
             Input::Wait(_) => view.handle_timeout(now),
             Input::ListFailed => view.list_failed(now),
@@ -117,6 +132,9 @@ impl Subject {
         loop {
             match self.view.next_output() {
                 Some(Output::Release(_)) if self.bug == Bug::KeepsWatching => {}
+                Some(Output::Confirm(claim)) if self.bug == Bug::BelievesAnyone => {
+                    self.view.confirmed(&claim);
+                }
                 output => return output,
             }
         }
@@ -137,6 +155,10 @@ struct World {
     now: Duration,
     truth: BTreeMap<WorkerId, Truth>,
     watched: BTreeMap<WorkerId, (String, Option<Peer>)>,
+    /// What the reachable peers were asked last, and what they said.
+    asked: BTreeMap<WorkerId, (Claim, Option<bool>)>,
+    /// What the reachable peers confirmed last.
+    confirmed: BTreeMap<WorkerId, Claim>,
     up: BTreeMap<WorkerId, Claim>,
     is_asked: bool,
     /// When it was asked for a list and answered, last.
@@ -161,6 +183,8 @@ impl World {
             now: Duration::ZERO,
             truth: BTreeMap::new(),
             watched: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
             up: BTreeMap::new(),
             is_asked: false,
             answered: None,
@@ -182,7 +206,17 @@ impl World {
             }
             Input::Put(claim) => self.is_there(claim),
             Input::Removed(worker) => {
-                self.truth.remove(worker);
+                let up = self.up.get(worker);
+                let is_elsewhere = |claim: &Claim| up.is_some_and(|up| up.address != claim.address);
+                match self.truth.get_mut(worker) {
+                    Some(truth) if truth.claim.as_ref().is_some_and(is_elsewhere) => {
+                        truth.claim = None;
+                        truth.unlisted = Some(self.now);
+                    }
+                    _ => {
+                        self.truth.remove(worker);
+                    }
+                }
             }
             Input::Expired(worker) => {
                 if let Some(truth) = self.truth.get_mut(worker)
@@ -193,8 +227,24 @@ impl World {
             }
             // A connection that is not looked after tells nothing.
             Input::Peer(worker, peer) => match self.watched.get_mut(worker) {
-                Some((_, state)) => *state = Some(*peer),
+                Some((_, state)) => {
+                    *state = Some(*peer);
+                    if *peer != Peer::Reachable {
+                        self.asked.remove(worker);
+                        self.confirmed.remove(worker);
+                    }
+                }
                 None => return Ok(()),
+            },
+            Input::Answer(worker, is_own) => match self.asked.get_mut(worker) {
+                Some((claim, answer @ None)) => {
+                    *answer = Some(*is_own);
+                    if *is_own {
+                        self.confirmed.insert(*worker, claim.clone());
+                        self.subject.view.confirmed(claim);
+                    }
+                }
+                _ => return Ok(()),
             },
             Input::Wait(time) => self.now += *time,
             Input::ListFailed => match self.is_asked {
@@ -203,16 +253,21 @@ impl World {
             },
         }
         let hinted = match &input {
-            Input::Expired(worker) => self.up.get_key_value(worker),
+            Input::Expired(worker) | Input::Put(Claim { worker, .. }) => {
+                self.up.get_key_value(worker)
+            }
             _ => None,
         };
         let hinted = hinted.map(|(worker, _)| *worker);
-        self.subject.take(self.now, input);
+        let is_kept = matches!(&input, Input::Expired(worker) if !self.up.contains_key(worker));
+        if !(is_kept && self.subject.bug == Bug::KeepsWhoWasNeverConfirmed) {
+            self.subject.take(self.now, input);
+        }
         while let Some(output) = self.subject.output() {
             self.heard(output)?;
         }
         let stays = hinted.is_none_or(|worker| self.up.contains_key(&worker));
-        rule!(stays, "a lost record took out who can be reached");
+        rule!(stays, "a record took out who can be reached");
         self.check()
     }
 
@@ -249,7 +304,17 @@ impl World {
                 let watch = self.watched.insert(worker, (address, None));
                 rule!(watch.is_none(), "watched twice");
             }
+            Output::Confirm(claim) => {
+                let watch = self.watched.get(&claim.worker);
+                let is_reachable = watch.is_some_and(|(address, state)| {
+                    *address == claim.address && *state == Some(Peer::Reachable)
+                });
+                rule!(is_reachable, "asked who cannot answer");
+                self.asked.insert(claim.worker, (claim, None));
+            }
             Output::Release(worker) => {
+                self.asked.remove(&worker);
+                self.confirmed.remove(&worker);
                 rule!(self.watched.remove(&worker).is_some(), "released twice");
             }
             Output::List => {
@@ -272,10 +337,16 @@ impl World {
             let Some(truth) = self.truth.get(worker) else {
                 return Err("up after a goodbye".to_owned());
             };
-            if let Some(known) = &truth.claim {
-                rule!(claim == known, "another record than the last");
-            }
+            let is_asked = |known: &Claim| {
+                let asked = self.asked.get(worker);
+                known.address != claim.address || asked.is_some_and(|(asked, _)| asked == known)
+            };
+            rule!(
+                truth.claim.as_ref().is_none_or(is_asked),
+                "nobody asked for the last record"
+            );
         }
+        rule!(self.up == self.confirmed, "up is what is confirmed");
         for (worker, truth) in &self.truth {
             let Some((address, state)) = self.watched.get(worker) else {
                 let has_room = self.watched.len() < CONFIG.max_members;
@@ -283,14 +354,16 @@ impl World {
                 rule!(is_seen, "listed, with room, not looked after");
                 continue;
             };
-            if let Some(claim) = &truth.claim {
-                rule!(claim.address == *address, "watched elsewhere");
-            }
             let is_up = self.up.contains_key(worker);
-            rule!(
-                (*state == Some(Peer::Reachable)) == is_up,
-                "up is what is reachable"
-            );
+            match &truth.claim {
+                Some(claim) => {
+                    rule!(claim.address == *address || is_up, "watched elsewhere");
+                    let is_asked = self.asked.contains_key(worker);
+                    let is_reachable = *state == Some(Peer::Reachable);
+                    rule!(is_asked == is_reachable, "asked is who is reachable");
+                }
+                None => rule!(is_up, "kept without a record, not confirmed"),
+            }
         }
         let is_known = |worker: &WorkerId| self.truth.contains_key(worker);
         rule!(
@@ -349,6 +422,8 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => worker().prop_map(Input::Removed),
         2 => worker().prop_map(Input::Expired),
         6 => (worker(), peer).prop_map(|(worker, peer)| Input::Peer(worker, peer)),
+        6 => (worker(), proptest::bool::weighted(0.7))
+            .prop_map(|(worker, is_own)| Input::Answer(worker, is_own)),
         2 => (0_u64..12).prop_map(|seconds| Input::Wait(Duration::from_secs(seconds))),
         1 => Just(Input::ListFailed),
     ];
@@ -382,6 +457,9 @@ fn planted_bugs_are_caught() {
         Bug::NeverAsksAgain,
         Bug::TakesAnOutageForAnAnswer,
         Bug::KeepsTheOldCard,
+        Bug::BelievesAnyone,
+        Bug::LetsBeTakenOver,
+        Bug::KeepsWhoWasNeverConfirmed,
     ] {
         let config = RunnerConfig {
             cases: 2000,

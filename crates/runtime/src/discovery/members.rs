@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use forebay_mux::view::{Config, Output, Peer, Record, View};
@@ -8,11 +8,11 @@ use futures::future::{self, BoxFuture};
 use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use forebay_mux::view::DownCause;
 
-use super::{Instance, InstanceEvent, Watch};
+use super::{Instance, InstanceEvent, Watch, record};
 use crate::names::EndpointId;
 use crate::planes::{PlaneError, Planes};
 use crate::request_plane::PeerState;
@@ -37,7 +37,10 @@ pub enum MemberEvent {
 /// Beside what discovery says, it follows how things stand with each instance's process
 /// ([`RequestPlane::peer`](crate::RequestPlane::peer)), and joins the two by the rules of
 /// [`forebay_mux::view`]: who is lost or drains is out at once, whatever discovery says; who
-/// discovery lost without a goodbye stays while it can be reached. It follows at most
+/// discovery lost without a goodbye stays while it can be reached. A record is believed once what
+/// is served at its address confirms it ([`RequestPlane::confirm`](crate::RequestPlane::confirm)),
+/// and who is up is not replaced by a record at another address while it is. A record whose address
+/// is not for its own endpoint and worker is refused, with a warning. It follows at most
 /// [`Config::max_members`] instances, and says in the log when there are more.
 ///
 /// It spawns nothing, and works while it is polled.
@@ -50,6 +53,9 @@ pub fn members(planes: &Planes, endpoint: EndpointId) -> BoxStream<'static, Memb
         watch: None,
         peers: SelectAll::new(),
         watched: HashMap::new(),
+        answers: SelectAll::new(),
+        asked: HashMap::new(),
+        refused: HashMap::new(),
         list: None,
         was_full: false,
     };
@@ -69,6 +75,12 @@ struct Members {
     peers: SelectAll<BoxStream<'static, (WorkerId, PeerState)>>,
     /// Ends the watch of each worker's peer.
     watched: HashMap<WorkerId, AbortHandle>,
+    /// Of peers that were asked whether a record is theirs.
+    answers: SelectAll<BoxStream<'static, (Instance, bool)>>,
+    /// Ends the question to each worker's peer.
+    asked: HashMap<WorkerId, AbortHandle>,
+    /// Records whose address is not for them, by worker: those that were warned of.
+    refused: HashMap<WorkerId, String>,
     /// The list that the view asked for.
     list: Option<BoxFuture<'static, Result<Vec<Instance>, PlaneError>>>,
     was_full: bool,
@@ -91,13 +103,13 @@ impl Members {
         match output {
             Output::Up(instance) => {
                 let (worker, address) = (instance.worker.0, &instance.address);
-                info!(endpoint = %self.endpoint, worker, address, "worker up");
+                info!(endpoint = %self.endpoint, worker, address, "instance up");
                 Some(MemberEvent::Up(instance))
             }
             Output::Changed(instance) => Some(MemberEvent::Changed(instance)),
             Output::Down(worker, cause) => {
                 let (endpoint, cause_name) = (&self.endpoint, cause.as_str());
-                info!(%endpoint, worker = worker.0, cause = cause_name, "worker down");
+                info!(%endpoint, worker = worker.0, cause = cause_name, "instance down");
                 Some(MemberEvent::Down(worker, cause))
             }
             Output::Watch { worker, address } => {
@@ -108,7 +120,12 @@ impl Members {
                 self.watched.insert(worker, handle);
                 None
             }
+            Output::Confirm(instance) => {
+                self.ask(instance);
+                None
+            }
             Output::Release(worker) => {
+                self.ask_no_more(worker);
                 if let Some(handle) = self.watched.remove(&worker) {
                     handle.abort();
                 }
@@ -143,8 +160,12 @@ impl Members {
                     PeerState::Draining => Peer::Draining,
                     PeerState::Lost => Peer::Lost,
                 };
+                if peer != Peer::Reachable {
+                    self.ask_no_more(worker);
+                }
                 self.view.peer(worker, peer);
             }
+            Some((instance, is_own)) = self.answers.next() => self.take_answer(&instance, is_own),
             () = sleep_until(due.unwrap_or(self.start)), if due.is_some() => {
                 self.view.handle_timeout(self.start.elapsed());
             }
@@ -162,20 +183,85 @@ impl Members {
         }
     }
 
+    /// Asks the instance's peer whether it is that instance.
+    fn ask(&mut self, instance: Instance) {
+        self.ask_no_more(instance.worker);
+        let requests = self.planes.requests.clone();
+        let worker = instance.worker;
+        let answer = async move {
+            loop {
+                match requests.confirm(&instance).await {
+                    Ok(is_own) => return (instance, is_own),
+                    Err(error) => {
+                        debug!(address = instance.address, %error, "not confirmed yet");
+                        sleep(RETRY).await;
+                    }
+                }
+            }
+        };
+        let (answer, handle) = stream::abortable(stream::once(answer));
+        self.answers.push(answer.boxed());
+        self.asked.insert(worker, handle);
+    }
+
+    fn ask_no_more(&mut self, worker: WorkerId) {
+        if let Some(handle) = self.asked.remove(&worker) {
+            handle.abort();
+        }
+    }
+
+    fn take_answer(&mut self, instance: &Instance, is_own: bool) {
+        self.asked.remove(&instance.worker);
+        match is_own {
+            true => self.view.confirmed(instance),
+            false => {
+                let (worker, address) = (instance.worker.0, &instance.address);
+                warn!(endpoint = %self.endpoint, worker, address,
+                    "record refused: what is served there is not what it says");
+            }
+        }
+    }
+
     fn take(&mut self, event: InstanceEvent) {
         let now = self.start.elapsed();
         match event {
-            InstanceEvent::Present(instances) => self.view.present(now, instances),
-            InstanceEvent::Put(instance) => self.view.put(instance),
-            InstanceEvent::Removed(worker) => self.view.removed(worker),
+            InstanceEvent::Present(instances) => self.present(instances),
+            InstanceEvent::Put(instance) => {
+                if self.is_in_place(&instance) {
+                    self.view.put(instance);
+                }
+            }
+            InstanceEvent::Removed(worker) => self.view.removed(now, worker),
             InstanceEvent::Expired(worker) => self.view.expired(now, worker),
         }
+    }
+
+    fn present(&mut self, mut instances: Vec<Instance>) {
+        let named: HashSet<_> = instances.iter().map(|instance| instance.worker).collect();
+        self.refused.retain(|worker, _| named.contains(worker));
+        instances.retain(|instance| self.is_in_place(instance));
+        self.view.present(self.start.elapsed(), instances);
+    }
+
+    /// Whether a record's address is for its endpoint and worker; warns of each that is not.
+    fn is_in_place(&mut self, instance: &Instance) -> bool {
+        let (worker, address) = (instance.worker, &instance.address);
+        if record::names_its_instance(instance) {
+            self.refused.remove(&worker);
+            return true;
+        }
+        if self.refused.get(&worker) != Some(address) {
+            warn!(endpoint = %self.endpoint, worker = worker.0, address,
+                "record refused: its address is another instance's");
+            self.refused.insert(worker, address.clone());
+        }
+        false
     }
 
     fn take_list(&mut self, list: Result<Vec<Instance>, PlaneError>) {
         let now = self.start.elapsed();
         match list {
-            Ok(instances) => self.view.present(now, instances),
+            Ok(instances) => self.present(instances),
             Err(error) => {
                 let error = ErrorChain(&error);
                 warn!(endpoint = %self.endpoint, %error, "workers cannot be listed");

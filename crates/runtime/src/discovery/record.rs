@@ -25,7 +25,7 @@ pub(super) enum RecordError {
 }
 
 /// The record of an instance that is there, kept by `owner` and living by `lease`.
-pub(super) fn record(instance: &Instance, owner: u64, lease: u64) -> InstanceRecord {
+pub(crate) fn record(instance: &Instance, owner: u64, lease: u64) -> InstanceRecord {
     InstanceRecord {
         endpoint: instance.endpoint.to_string(),
         worker: instance.worker.0,
@@ -61,6 +61,23 @@ pub(super) fn instance(record: InstanceRecord, endpoint: &EndpointId) -> Instanc
         address: record.address,
         card: Bytes::from(record.card),
     }
+}
+
+/// Whether an address can be that of its instance: over TCP and NATS it ends with the instance's
+/// endpoint and worker. Whether it is, is the peer's to confirm.
+pub(super) fn names_its_instance(instance: &Instance) -> bool {
+    let target = match instance.address.split_once(':') {
+        Some(("tcp", rest)) => {
+            let path = rest
+                .strip_prefix("//")
+                .and_then(|rest| rest.split_once('/'));
+            path.map(|(_, path)| path.split_once('?').map_or(path, |(target, _)| target))
+        }
+        Some(("nats", rest)) => rest.split_once('@').map(|(target, _)| target),
+        _ => return true,
+    };
+    let expected = format!("{}/{}", instance.endpoint, name(instance.worker));
+    target == Some(expected.as_str())
 }
 
 /// The name of a worker's record.
@@ -100,6 +117,35 @@ mod tests {
         assert!(read(&bytes, &endpoint, WorkerId(0xac)).is_err());
         assert!(read(b"", &endpoint, WorkerId(0)).is_err());
         assert!(read(b"\xff\xff", &endpoint, WorkerId(0)).is_err());
+    }
+
+    #[test]
+    fn an_address_names_its_instance() {
+        let of = |address: &str| Instance {
+            endpoint: EndpointId::new("a", "b", "c").unwrap(),
+            worker: WorkerId(0xab),
+            address: address.to_owned(),
+            card: Bytes::new(),
+        };
+        for good in [
+            "tcp://[::1]:80/a/b/c/00000000000000ab",
+            "tcp://host:80/a/b/c/00000000000000ab?identity=w",
+            "nats:a/b/c/00000000000000ab@0000000000000001",
+            "process:a/b/c/ab",
+        ] {
+            assert!(names_its_instance(&of(good)), "{good}");
+        }
+        for bad in [
+            "tcp:",
+            "tcp://host:80",
+            "tcp://host:80/a/b/c/00000000000000ac",
+            "tcp://host:80/a/b/d/00000000000000ab?identity=w",
+            "tcp://host:80/a/b/c/00000000000000ab/",
+            "nats:a/b/c/00000000000000ab",
+            "nats:a/b/c/00000000000000ac@0000000000000001",
+        ] {
+            assert!(!names_its_instance(&of(bad)), "{bad}");
+        }
     }
 
     #[test]

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_mux::session::Incarnation;
 use forebay_observability::Registry;
+use forebay_protocols::Error;
 use forebay_tokens::WorkerId;
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use futures::stream::{self, AbortHandle};
 use futures::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
@@ -28,11 +29,13 @@ use self::client::Client;
 use self::hub::Hub;
 use self::server::Server;
 use super::connection::NatsConnection;
+use crate::discovery::Instance;
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
-    Answer, Metrics, PEER_TARGET, PeerHandler, random, watch_peer,
+    Answer, CONFIRM_TARGET, ConfirmHandler, Metrics, PEER_TARGET, PeerHandler, question, random,
+    read_confirmation, watch_peer,
 };
 use crate::request_plane::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
@@ -75,7 +78,7 @@ struct Inner {
     tasks: Tasks,
     limit_bytes: usize,
     run: TaskHandle,
-    _peers: Box<dyn Served>,
+    _internal: [Box<dyn Served>; 2],
 }
 
 impl NatsPlane {
@@ -101,8 +104,10 @@ impl NatsPlane {
         let inbox = inbox.map_err(|error| PlaneError::Unreachable(error.into()))?;
         let (hub, sources) = Hub::new(connection.clone(), incarnation, config.max_sessions, inbox);
         let services = Services::default();
-        let peers = Arc::new(PeerHandler(services.clone()));
-        let peers = services.serve(PEER_TARGET.to_owned(), PEER_TARGET.to_owned(), peers);
+        let internal = [
+            services.serve_internal(PEER_TARGET, PeerHandler(services.clone())),
+            services.serve_internal(CONFIRM_TARGET, ConfirmHandler(services.clone())),
+        ];
         let limit_bytes = config.max_frame_bytes;
         let server = Arc::new(Server {
             config: config.clone(),
@@ -129,7 +134,7 @@ impl NatsPlane {
                 tasks: tasks.clone(),
                 limit_bytes,
                 run,
-                _peers: peers.expect("nothing is served yet"),
+                _internal: internal,
             }),
         })
     }
@@ -200,6 +205,17 @@ impl RequestPlane for NatsPlane {
         };
         watch_peer(Arc::new(open), self.inner.tasks.clone())
     }
+
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
+        match instance.address.parse::<Address>() {
+            Ok(parsed) => {
+                let request = question(instance);
+                let answer = self.open_target(parsed, CONFIRM_TARGET.to_owned(), request);
+                read_confirmation(answer).boxed()
+            }
+            Err(_) => future::ready(Ok(false)).boxed(),
+        }
+    }
 }
 
 impl fmt::Debug for NatsPlane {
@@ -231,6 +247,10 @@ struct ServedOverNats {
 impl Served for ServedOverNats {
     fn address(&self) -> &str {
         self.served.address()
+    }
+
+    fn announce(&self, card: Bytes) {
+        self.served.announce(card);
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {

@@ -33,8 +33,8 @@ pub struct PlanesConfig {
     pub lease_seconds: f64,
     /// How long a start waits for the services it needs, in seconds; 0.1 to 600. Default 30.
     pub connect_timeout_seconds: f64,
-    /// TLS between the processes of the deployment; off unless set.
-    pub tls: TlsConfig,
+    /// TLS between the processes of the deployment, where requests go by TCP; off unless set.
+    pub tls: PeerTlsConfig,
     /// How etcd is talked to.
     pub etcd: EtcdConfig,
     /// How NATS is talked to.
@@ -51,7 +51,7 @@ impl Default for PlanesConfig {
             advertise: None,
             lease_seconds: 10.0,
             connect_timeout_seconds: 30.0,
-            tls: TlsConfig::default(),
+            tls: PeerTlsConfig::default(),
             etcd: EtcdConfig::default(),
             nats: NatsAuthConfig::default(),
         }
@@ -81,6 +81,50 @@ impl TlsConfig {
             self.cert.is_some() == self.key.is_some(),
             setting,
             "a certificate with its key",
+        )
+    }
+}
+
+/// TLS between the processes of a deployment: certificates, each a file in PEM form, which are read
+/// once, at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerTlsConfig {
+    /// This process's certificate chain; needs `key`. Others know the process by its advertised host
+    /// if the certificate is for that, and else by the first DNS name in it that is no wildcard.
+    pub cert: Option<PathBuf>,
+    /// The certificate's private key.
+    pub key: Option<PathBuf>,
+    /// Whose signature makes the others' certificates good, servers' and clients'; not set, the
+    /// system's roots, and clients show none.
+    pub ca: Option<PathBuf>,
+    /// The DNS names of which a certificate must have one for its owner to be talked to: names, or
+    /// patterns such as `*.workers.internal`, where `*` stands for one label. Needs `ca`. Empty, any
+    /// that `ca` signed.
+    pub names: Vec<String>,
+}
+
+impl PeerTlsConfig {
+    /// Whether anything is set, which turns TLS on.
+    pub fn is_on(&self) -> bool {
+        self.cert.is_some() || self.ca.is_some()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check(
+            self.cert.is_some() == self.key.is_some(),
+            "tls",
+            "a certificate with its key",
+        )?;
+        let is_name = |pattern: &String| {
+            let name = pattern.strip_prefix("*.").unwrap_or(pattern);
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !name.is_empty() && name.chars().all(is_plain)
+        };
+        check(
+            self.names.iter().all(is_name) && (self.names.is_empty() || self.ca.is_some()),
+            "tls.names",
+            "DNS names or `*.` before one, and set with tls.ca",
         )
     }
 }
@@ -142,7 +186,12 @@ impl PlanesConfig {
             "advertise",
             "HOST or HOST:PORT",
         )?;
-        self.tls.check("tls")?;
+        self.tls.check()?;
+        check(
+            !self.tls.is_on() || self.requests == RequestsChoice::Tcp,
+            "tls",
+            "not set where requests do not go by tcp; TLS towards NATS is nats.tls",
+        )?;
         self.etcd.tls.check("etcd.tls")?;
         self.nats.tls.check("nats.tls")?;
         check(
@@ -255,6 +304,18 @@ mod tests {
         assert_eq!(refused(tcp_alone), "events");
         assert_eq!(refused(|c| c.advertise = Some(String::new())), "advertise");
         assert_eq!(refused(|c| c.tls.cert = path.clone()), "tls");
+        let over_nats = |c: &mut PlanesConfig| {
+            c.requests = "nats://a:1".parse().unwrap();
+            c.tls.ca = path.clone();
+        };
+        assert_eq!(refused(over_nats), "tls");
+        let names = || vec!["*.workers.internal".to_owned()];
+        assert_eq!(refused(|c| c.tls.names = names()), "tls.names");
+        let starry = |c: &mut PlanesConfig| {
+            c.tls.ca = path.clone();
+            c.tls.names = vec!["w*.internal".to_owned()];
+        };
+        assert_eq!(refused(starry), "tls.names");
         assert_eq!(refused(|c| c.etcd.tls.key = path.clone()), "etcd.tls");
         assert_eq!(refused(|c| c.nats.tls.key = path.clone()), "nats.tls");
         assert_eq!(

@@ -38,6 +38,8 @@ struct Entry {
 struct Service {
     address: String,
     handler: Arc<dyn StreamHandler>,
+    /// What it says about itself, once it does.
+    card: Mutex<Option<Bytes>>,
     streams: Mutex<Streams>,
     /// How many streams run; sent when the last one of a draining service has ended.
     running: watch::Sender<usize>,
@@ -66,6 +68,7 @@ impl Services {
         let service = Arc::new(Service {
             address,
             handler,
+            card: Mutex::default(),
             streams: Mutex::default(),
             running: watch::Sender::new(0),
         });
@@ -78,6 +81,17 @@ impl Services {
             service,
             state,
         }))
+    }
+
+    /// Serves what a plane has of its own, first of all.
+    #[cfg(any(feature = "tcp", feature = "nats"))]
+    pub(crate) fn serve_internal(
+        &self,
+        target: &str,
+        handler: impl StreamHandler,
+    ) -> Box<dyn Served> {
+        let served = self.serve(target.to_owned(), target.to_owned(), Arc::new(handler));
+        served.expect("nobody else serves what is the plane's own")
     }
 
     /// Opens a stream to a target.
@@ -104,6 +118,13 @@ impl Services {
             Some((state, (states, false)))
         });
         states.chain(stream::pending()).boxed()
+    }
+
+    /// Whether a target is served that announced this card.
+    #[cfg(any(feature = "tcp", feature = "nats"))]
+    pub(crate) fn has_announced(&self, target: &str, card: &[u8]) -> bool {
+        let service = self.find(target);
+        service.is_some_and(|service| service.card.lock().as_deref() == Some(card))
     }
 
     /// Whether anything is served that takes new requests.
@@ -197,6 +218,10 @@ impl Served for ServedHere {
         &self.service.address
     }
 
+    fn announce(&self, card: Bytes) {
+        *self.service.card.lock() = Some(card);
+    }
+
     fn drain(&self) -> BoxFuture<'_, ()> {
         self.service.close();
         self.state.send_if_modified(|state| {
@@ -204,6 +229,9 @@ impl Served for ServedHere {
             *state = PeerState::Draining;
             is_news
         });
+        // After that, so that who asks again because of it is told the same.
+        #[cfg(any(feature = "tcp", feature = "nats"))]
+        self.services.go_away(&self.target);
         async {
             let mut running = self.service.running.subscribe();
             let drained = running.wait_for(|running| *running == 0).await;

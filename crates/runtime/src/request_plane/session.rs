@@ -4,6 +4,7 @@
 //! connection; an [`Answer`] is a client's stream, and [`Serving`] has the answers of a server.
 
 mod answer;
+mod confirm;
 #[cfg(feature = "tcp")]
 mod connection;
 mod driver;
@@ -16,6 +17,7 @@ mod shared;
 mod upkeep;
 
 pub(crate) use answer::Answer;
+pub(crate) use confirm::{ConfirmHandler, question, read_confirmation};
 #[cfg(feature = "tcp")]
 pub(crate) use connection::{Connection, Io};
 pub(crate) use driver::{Driven, Driver, Link};
@@ -29,6 +31,8 @@ pub(crate) use upkeep::{random, until_quiet};
 const INTERNAL: char = '~';
 /// Tells how things stand with the target that its first frame names.
 pub(crate) const PEER_TARGET: &str = "~peer";
+/// Tells whether the record that its first frame has is what is served.
+pub(crate) const CONFIRM_TARGET: &str = "~confirm";
 /// Gives the events of the topic that its first frame names.
 #[cfg(feature = "tcp")]
 pub(crate) const EVENTS_TARGET: &str = "~events";

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_mux::session::Incarnation;
 use forebay_observability::Registry;
+use forebay_protocols::Error;
 use forebay_tokens::WorkerId;
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -31,7 +32,8 @@ use tls::Tls;
 
 use super::services::Services;
 use super::session::{
-    Answer, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler, random, until_quiet, watch_peer,
+    Answer, CONFIRM_TARGET, ConfirmHandler, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler,
+    question, random, read_confirmation, until_quiet, watch_peer,
 };
 use super::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
@@ -54,7 +56,9 @@ use crate::tasks::{TaskHandle, TaskKind, Tasks};
 /// [`TcpConfig::silence`], or whose connection is refused, is lost at once.
 ///
 /// Addresses are `tcp://HOST:PORT/NAMESPACE/COMPONENT/ENDPOINT/WORKER`, with `?identity=NAME` under
-/// TLS: whoever connects takes only a server whose certificate is for that name.
+/// TLS: whoever connects takes only a server whose certificate is for that name, and has one of the
+/// names that may be members ([`names`](crate::PeerTlsConfig::names)). The address is the word of
+/// whoever wrote the record; the peer is asked whether that is its own ([`RequestPlane::confirm`]).
 ///
 /// Events come from who publishes them: a subscription is a stream from the publisher's process. The
 /// epochs of publishers begin with the time of day at the start of their process, in microseconds,
@@ -76,7 +80,7 @@ struct Inner {
     local: SocketAddr,
     limit_bytes: usize,
     listener: TaskHandle,
-    _internal: [Box<dyn Served>; 2],
+    _internal: [Box<dyn Served>; 3],
 }
 
 /// Why there is no TCP plane.
@@ -118,10 +122,6 @@ impl TcpPlane {
             let listen = config.listen;
             return Err(BindError::Unadvertised { listen });
         }
-        let tls = match config.tls.is_on() {
-            true => Some(Arc::new(Tls::load(&config.tls)?)),
-            false => None,
-        };
         let listen_error = |source| BindError::Listen {
             listen: config.listen,
             source,
@@ -130,12 +130,18 @@ impl TcpPlane {
             .await
             .map_err(listen_error)?;
         let local = listener.local_addr().map_err(listen_error)?;
-        let own = own_process(&config, local, tls.as_deref());
+        let mut own = own_process(&config, local);
+        let tls = match config.tls.is_on() {
+            true => Some(Arc::new(Tls::load(&config.tls, own.host())?)),
+            false => None,
+        };
+        own.identity = tls.as_ref().map(|tls| tls.identity.clone());
         let services = Services::default();
         let events = InProcessEvents::since_epoch();
         let internal = [
-            internal(&services, PEER_TARGET, PeerHandler(services.clone())),
-            internal(&services, EVENTS_TARGET, EventsHandler(events.clone())),
+            services.serve_internal(PEER_TARGET, PeerHandler(services.clone())),
+            services.serve_internal(CONFIRM_TARGET, ConfirmHandler(services.clone())),
+            services.serve_internal(EVENTS_TARGET, EventsHandler(events.clone())),
         ];
         let incarnation = Incarnation(random());
         let limit_bytes = config.max_frame_bytes;
@@ -233,6 +239,17 @@ impl RequestPlane for TcpPlane {
         watch_peer(Arc::new(open), self.inner.tasks.clone())
     }
 
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
+        match instance.address.parse::<Address>() {
+            Ok(parsed) => {
+                let request = question(instance);
+                let answer = self.open_target(parsed, CONFIRM_TARGET.to_owned(), request);
+                read_confirmation(answer).boxed()
+            }
+            Err(_) => future::ready(Ok(false)).boxed(),
+        }
+    }
+
     fn listens_at(&self) -> Option<SocketAddr> {
         Some(self.local_addr())
     }
@@ -281,13 +298,8 @@ impl Drop for Inner {
     }
 }
 
-fn internal(services: &Services, target: &str, handler: impl StreamHandler) -> Box<dyn Served> {
-    let served = services.serve(target.to_owned(), target.to_owned(), Arc::new(handler));
-    served.expect("nothing is served yet")
-}
-
-/// This process as others know it.
-fn own_process(config: &TcpConfig, local: SocketAddr, tls: Option<&Tls>) -> Process {
+/// This process as others know it, without TLS.
+fn own_process(config: &TcpConfig, local: SocketAddr) -> Process {
     let authority = match &config.advertise {
         None => local.to_string(),
         Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
@@ -298,15 +310,10 @@ fn own_process(config: &TcpConfig, local: SocketAddr, tls: Option<&Tls>) -> Proc
             _ => format!("{host}:{}", local.port()),
         },
     };
-    let mut own = Process {
+    Process {
         authority,
         identity: None,
-    };
-    if let Some(tls) = tls {
-        let name = tls.identity.clone();
-        own.identity = Some(name.unwrap_or_else(|| own.host().to_owned()));
     }
-    own
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{
-    EndpointId, NatsPlane, NatsPlaneConfig, PeerState, PeerWatch, PlaneError, RequestPlane,
-    ResponseStream, Served, StreamHandler, StreamRequest, request_plane_conformance_tests,
+    EndpointId, Instance, NatsPlane, NatsPlaneConfig, PeerState, PeerWatch, PlaneError,
+    RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
+    request_plane_conformance_tests,
 };
 use forebay_testkit::{Direction, FaultProxy, NatsServer};
 use forebay_tokens::WorkerId;
@@ -51,6 +52,10 @@ impl RequestPlane for OwnServer {
 
     fn peer(&self, address: &str) -> PeerWatch {
         self.plane.peer(address)
+    }
+
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
+        self.plane.confirm(instance)
     }
 }
 
@@ -333,4 +338,26 @@ async fn a_peer_that_nothing_comes_from_is_lost_until_something_does() {
     assert_eq!(state(&mut peer).await, PeerState::Reachable);
     let mut answer = ask(&client, &*served, 0);
     assert_eq!(in_time(answer.next()).await.unwrap().unwrap(), "first");
+}
+
+#[tokio::test]
+async fn a_record_is_its_instances_own_or_is_refused() {
+    let server = NatsServer::start();
+    let (own, other) = (Process::start(&server).await, Process::start(&server).await);
+    let config = NatsPlaneConfig::default;
+    let (own, other) = (plane(&own, config()).await, plane(&other, config()).await);
+    let served = serve(&own, Count).await;
+    let mut instance = Instance {
+        endpoint: EndpointId::new("forebay", "worker", "engine").unwrap(),
+        worker: WorkerId(1),
+        address: served.address().to_owned(),
+        card: Bytes::from_static(b"card"),
+    };
+    assert!(!in_time(other.confirm(&instance)).await.unwrap());
+    served.announce(instance.card.clone());
+    assert!(in_time(other.confirm(&instance)).await.unwrap());
+    instance.card = Bytes::from_static(b"another");
+    assert!(!in_time(other.confirm(&instance)).await.unwrap());
+    instance.address = "nowhere".to_owned();
+    assert!(!in_time(other.confirm(&instance)).await.unwrap());
 }

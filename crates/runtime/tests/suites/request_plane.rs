@@ -7,8 +7,8 @@ use bytes::Bytes;
 use forebay_observability::Registry;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::{
-    EndpointId, InProcessPlane, PeerState, PeerWatch, PlaneError, RequestPlane, ResponseStream,
-    Served, StreamHandler, StreamRequest, TaskKind, Tasks,
+    EndpointId, InProcessPlane, Instance, PeerState, PeerWatch, PlaneError, RequestPlane,
+    ResponseStream, Served, StreamHandler, StreamRequest, TaskKind, Tasks,
 };
 use forebay_tokens::WorkerId;
 use futures::channel::mpsc;
@@ -135,6 +135,10 @@ impl RequestPlane for Buggy {
             _ => states,
         }
     }
+
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
+        self.inner.confirm(instance)
+    }
 }
 
 struct BuggyServed {
@@ -145,6 +149,10 @@ struct BuggyServed {
 impl Served for BuggyServed {
     fn address(&self) -> &str {
         self.inner.address()
+    }
+
+    fn announce(&self, card: Bytes) {
+        self.inner.announce(card);
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {

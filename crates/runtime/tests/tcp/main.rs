@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod events;
+mod identity;
 mod limits;
 mod loss;
 mod numbers;

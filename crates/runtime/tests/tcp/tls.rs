@@ -3,13 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::BytesMut;
+use forebay_mux::session::{Config, Hello, Incarnation, Preface, Refusal, Session, SessionId};
+use forebay_observability::{ErrorChain, Registry};
 use forebay_protocols::ErrorClass;
-use forebay_runtime::{PeerState, RequestPlane as _, TcpConfig, TlsConfig};
+use forebay_runtime::{PeerState, PeerTlsConfig, RequestPlane as _, Tasks, TcpConfig, TcpPlane};
 use futures::StreamExt as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 use crate::in_time;
 use crate::numbers::{ENDLESS, NOTHING, Numbers, failure, read, request};
@@ -38,26 +49,40 @@ impl Authority {
 
     /// The settings of a process with this name.
     fn config(&self, name: &str) -> TcpConfig {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        self.config_of(name, &[name])
+    }
+
+    /// The settings of a process whose certificate is for these names.
+    fn config_of(&self, file: &str, names: &[&str]) -> TcpConfig {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let path = |what| self.dir.path().join(format!("{name}-{what}.pem"));
+        let path = |what| self.dir.path().join(format!("{file}-{what}.pem"));
         write(&path("cert"), &certificate.pem());
         write(&path("key"), &key.serialize_pem());
-        let tls = TlsConfig {
+        let tls = PeerTlsConfig {
             cert: Some(path("cert")),
             key: Some(path("key")),
             ca: self.ca(),
+            names: Vec::new(),
         };
         TcpConfig {
             tls,
             ..TcpConfig::default()
         }
     }
+}
+
+/// Why there is no plane with these settings.
+async fn refusal_to_start(config: TcpConfig) -> String {
+    let registry = Registry::new();
+    let bound = TcpPlane::bind(config, &Tasks::new(&registry), &registry).await;
+    ErrorChain(&bound.unwrap_err()).to_string()
 }
 
 fn write(path: &Path, pem: &str) {
@@ -133,19 +158,126 @@ async fn with_and_without_tls_do_not_mix_and_do_not_hang() {
 #[tokio::test]
 async fn files_that_are_no_certificates_are_named() {
     let authority = Authority::new();
-    let bind = |config| async move {
-        let registry = forebay_observability::Registry::new();
-        let tasks = forebay_runtime::Tasks::new(&registry);
-        let bound = forebay_runtime::TcpPlane::bind(config, &tasks, &registry).await;
-        let error = bound.unwrap_err();
-        forebay_observability::ErrorChain(&error).to_string()
-    };
     let mut config = authority.config("worker-1");
     config.tls.key = Some("/nowhere/key.pem".into());
-    let error = bind(config).await;
+    let error = refusal_to_start(config).await;
     assert!(error.contains("/nowhere/key.pem"), "{error}");
     let mut config = authority.config("worker-1");
     config.tls.cert = None;
-    let error = bind(config).await;
+    let error = refusal_to_start(config).await;
     assert!(error.contains("`cert` and `key`"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_not_named_is_no_member_on_either_side() {
+    let authority = Authority::new();
+    let members = |mut config: TcpConfig| {
+        config.tls.names = vec!["frontend".to_owned(), "*.workers.internal".to_owned()];
+        config
+    };
+    let worker = authority.config_of("worker", &["a.workers.internal"]);
+    let worker = Process::start(members(worker)).await;
+    let frontend = Process::start(members(authority.config("frontend"))).await;
+    let rogue = Process::start(authority.config("rogue")).await;
+    let numbers = Numbers::new();
+    let served = worker.serve(1, Arc::new(numbers.clone())).await;
+    let mut answer = frontend.plane.open(served.address(), request(ENDLESS));
+    read(&mut answer, 0..10).await;
+    assert_eq!(*numbers.begun.borrow(), 1);
+
+    let error = failure(rogue.plane.open(served.address(), request(NOTHING))).await;
+    assert_eq!(error.class, ErrorClass::Unavailable);
+    assert_eq!(*numbers.begun.borrow(), 1);
+    let served_by_rogue = rogue.serve(1, Arc::new(numbers.clone())).await;
+    let address = served_by_rogue.address();
+    let error = failure(frontend.plane.open(address, request(NOTHING))).await;
+    let diagnostic = error.diagnostic.unwrap();
+    assert!(diagnostic.contains("may be a member"), "{diagnostic}");
+    assert_eq!(*numbers.begun.borrow(), 1);
+}
+
+#[tokio::test]
+async fn the_identity_is_a_name_that_clients_can_ask_for() {
+    let authority = Authority::new();
+    let client = Process::start(authority.config("frontend-1")).await;
+    for (names, advertise, identity) in [
+        (&["*.internal", "worker-1"][..], None, "worker-1"),
+        (&["*.internal", "127.0.0.1"][..], None, "127.0.0.1"),
+        (
+            &["worker-1", "localhost"][..],
+            Some("localhost"),
+            "localhost",
+        ),
+    ] {
+        let server = Process::start(TcpConfig {
+            advertise: advertise.map(str::to_owned),
+            ..authority.config_of("worker", names)
+        })
+        .await;
+        let served = server.serve(1, Arc::new(Numbers::new())).await;
+        let address = served.address();
+        let ending = format!("?identity={identity}");
+        assert!(address.ends_with(&ending), "{address}");
+        let mut answer = client.plane.open(address, request(ENDLESS));
+        read(&mut answer, 0..10).await;
+    }
+    let error = refusal_to_start(authority.config_of("worker", &["*.internal"])).await;
+    assert!(error.contains("127.0.0.1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_session_is_gone_on_with_by_its_own_client_alone() {
+    let authority = Authority::new();
+    let server = Process::start(authority.config("worker-1")).await;
+    let at = server.plane.local_addr();
+    let (one, other) = (authority.config("one"), authority.config("other"));
+    let session = Session::client(Config::default(), SessionId(7), Incarnation(1));
+    let hello = session.hello();
+    let resuming = Hello {
+        resumes: true,
+        ..hello
+    };
+    let (mut first, told) = greet(at, &one, hello).await;
+    assert!(matches!(told, Preface::Hello(_)), "{told:?}");
+    first.shutdown().await.unwrap();
+    let (_, told) = greet(at, &other, resuming).await;
+    assert_eq!(told, Preface::Refused(Refusal::UnknownSession));
+    let (_resumed, told) = greet(at, &one, resuming).await;
+    assert!(matches!(told, Preface::Hello(_)), "{told:?}");
+}
+
+/// Connects with the certificate of these settings, says hello, and reads the answer.
+async fn greet(
+    at: std::net::SocketAddr,
+    config: &TcpConfig,
+    hello: Hello,
+) -> (TlsStream<TcpStream>, Preface) {
+    let [cert, key, ca] =
+        [&config.tls.cert, &config.tls.key, &config.tls.ca].map(|path| path.clone().unwrap());
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![CertificateDer::from_pem_file(cert).unwrap()],
+            PrivateKeyDer::from_pem_file(key).unwrap(),
+        )
+        .unwrap();
+    let connector = TlsConnector::from(Arc::new(client));
+    let socket = TcpStream::connect(at).await.unwrap();
+    let name = "worker-1".try_into().unwrap();
+    let mut stream = in_time(connector.connect(name, socket)).await.unwrap();
+    let bytes = Preface::Hello(hello).encode();
+    stream.write_all(&bytes).await.unwrap();
+    let mut input = BytesMut::new();
+    loop {
+        if let Some(preface) = Preface::decode(&mut input).unwrap() {
+            return (stream, preface);
+        }
+        assert_ne!(in_time(stream.read_buf(&mut input)).await.unwrap(), 0);
+    }
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_protocols::Error;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -74,7 +75,14 @@ impl RequestPlane for Script {
         })
         .boxed()
     }
+
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
+        future::ready(Ok(instance.card != FORGED)).boxed()
+    }
 }
+
+/// What no peer confirms.
+const FORGED: &str = "forged";
 
 fn away() -> PlaneError {
     PlaneError::Unreachable("away".into())
@@ -220,4 +228,41 @@ async fn a_watch_that_cannot_be_had_is_asked_for_again() {
     };
     let (event, ()) = tokio::join!(world.next(), reachable);
     assert_eq!(event, MemberEvent::Up(first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_their_peers_do_not_confirm_change_nothing() {
+    let mut world = World::new();
+    world
+        .discover(InstanceEvent::Put(instance("a", FORGED)))
+        .await;
+    world.peer("a", PeerState::Reachable).await;
+    world.nothing().await;
+    // It goes as it came, though its peer can be reached.
+    world.discover(InstanceEvent::Expired(WorkerId(1))).await;
+    assert!(!world.is_watched("a"));
+
+    let own = instance("a", "1");
+    world.discover(InstanceEvent::Put(own.clone())).await;
+    world.peer("a", PeerState::Reachable).await;
+    assert_eq!(world.next().await, MemberEvent::Up(own));
+    world
+        .discover(InstanceEvent::Put(instance("a", FORGED)))
+        .await;
+    world.discover(InstanceEvent::Put(instance("b", "1"))).await;
+    assert!(world.is_watched("a") && !world.is_watched("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_at_the_address_of_another_instance_is_not_followed() {
+    let mut world = World::new();
+    let target = format!("{}/{:016x}", endpoint(), 2);
+    let address = format!("tcp://127.0.0.1:1/{target}?identity=worker-2");
+    let misplaced = instance(&address, "1");
+    let put = InstanceEvent::Put(misplaced.clone());
+    world.discover(put).await;
+    world
+        .discover(InstanceEvent::Present(vec![misplaced]))
+        .await;
+    assert!(!world.is_watched(&address));
 }

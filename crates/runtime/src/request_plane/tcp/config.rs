@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use forebay_mux::session;
 
-use crate::planes::TlsConfig;
+use crate::planes::PeerTlsConfig;
 
 /// Where a [`TcpPlane`](super::TcpPlane) listens, its bounds and its times.
 ///
@@ -17,8 +17,8 @@ pub struct TcpConfig {
     pub advertise: Option<String>,
     /// TLS both ways: this side's certificate, which servers and clients show, and whose signature
     /// makes the other's good. With `ca` set, clients without a certificate are refused. Needs
-    /// `cert` and `key`, for there is always a listener. Default off.
-    pub tls: TlsConfig,
+    /// `cert` and `key`, for there is always a listener. Read once, at the start. Default off.
+    pub tls: PeerTlsConfig,
     /// Connections that the listener holds at most; beyond, they are closed at once. Default 4,096.
     pub max_connections: usize,
     /// Streams of one connection; beyond, a stream is refused with `too_many_streams`. Default
@@ -50,7 +50,7 @@ impl Default for TcpConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
-            tls: TlsConfig::default(),
+            tls: PeerTlsConfig::default(),
             max_connections: 4096,
             max_streams: session.max_streams,
             max_frame_bytes: session.max_message_bytes,

@@ -71,6 +71,9 @@ async fn secure(
             let name = server_name(name).map_err(|error| DialError::Failed(chain(&error)))?;
             let secured = tls.connector.connect(name, socket).await;
             let secured = secured.map_err(|error| DialError::Failed(format!("TLS: {error}")))?;
+            if !tls.admits(secured.get_ref().1.peer_certificates()) {
+                return Err(no_member());
+            }
             Ok(Box::new(secured))
         }
         (None, Some(_)) => Err(DialError::Failed(
@@ -101,6 +104,11 @@ pub(super) async fn refuse(io: &mut dyn Io, refusal: Refusal) -> io::Result<()> 
     let bytes: Bytes = Preface::Refused(refusal).encode();
     io.write_all(&bytes).await?;
     io.shutdown().await
+}
+
+/// The peer's certificate is good, and none of the names in it is a member's.
+pub(super) fn no_member() -> DialError {
+    DialError::Failed("TLS: the peer's certificate has no name that may be a member".to_owned())
 }
 
 fn failed(error: &io::Error) -> DialError {

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::config::TcpConfig;
-use super::dial::{DialError, read_preface, refuse};
+use super::dial::{DialError, no_member, read_preface, refuse};
 use super::tls::Tls;
 use super::until_quiet;
 use crate::request_plane::services::Services;
@@ -142,6 +142,9 @@ impl Server {
             Some(tls) => {
                 let secured = tls.acceptor.accept(socket).await.map_err(failed)?;
                 let shown = secured.get_ref().1.peer_certificates();
+                if !tls.admits(shown) {
+                    return Err(no_member());
+                }
                 let certificate = shown.and_then(<[_]>::first).map(|own| own.to_vec());
                 let io = Box::new(secured);
                 Guest { io, certificate }

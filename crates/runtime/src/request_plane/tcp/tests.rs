@@ -41,6 +41,10 @@ impl RequestPlane for Pair {
     fn peer(&self, address: &str) -> PeerWatch {
         self.client.peer(address)
     }
+
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
+        self.client.confirm(instance)
+    }
 }
 
 impl EventPlane for Pair {

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::planes::TlsConfig;
+use crate::planes::PeerTlsConfig;
 
 /// Why TLS cannot be had as it is set.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,12 @@ pub enum TlsError {
         /// What is wrong.
         source: tokio_rustls::rustls::pki_types::pem::Error,
     },
+    /// The certificate is for names that no client could ask for.
+    #[error("the certificate is neither for {host} nor for any name that is no wildcard")]
+    NoIdentity {
+        /// Under which host others reach this process.
+        host: String,
+    },
     /// The files are no certificates, or do not belong together.
     #[error("the certificates cannot be used")]
     Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -38,13 +44,15 @@ pub enum TlsError {
 pub(super) struct Tls {
     pub(super) acceptor: TlsAcceptor,
     pub(super) connector: TlsConnector,
-    /// The first DNS name of this process's certificate: what clients check it for.
-    pub(super) identity: Option<String>,
+    /// The name in this process's certificate that clients check it for.
+    pub(super) identity: String,
+    /// Patterns of the names that may be members; empty, any that is well signed.
+    names: Vec<String>,
 }
 
 impl Tls {
-    /// Reads the files.
-    pub(super) fn load(config: &TlsConfig) -> Result<Self, TlsError> {
+    /// Reads the files. Others reach this process at `host`.
+    pub(super) fn load(config: &PeerTlsConfig, host: &str) -> Result<Self, TlsError> {
         let (Some(cert), Some(key)) = (&config.cert, &config.key) else {
             return Err(TlsError::NoCertificate);
         };
@@ -53,7 +61,7 @@ impl Tls {
             path: key.clone(),
             source,
         })?;
-        let identity = identity(&chain)?;
+        let identity = identity(&chain, host)?;
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots(config.ca.as_deref())?);
         let server = server(&provider, config.ca.is_some(), &roots, &chain, &key)?;
@@ -62,8 +70,30 @@ impl Tls {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
             identity,
+            names: config.names.clone(),
         })
     }
+
+    /// Whether a peer that showed these certificates, which were verified, may be a member.
+    pub(super) fn admits(&self, shown: Option<&[CertificateDer<'_>]>) -> bool {
+        if self.names.is_empty() {
+            return true;
+        }
+        let own = shown.and_then(<[_]>::first);
+        let Some(Ok(certificate)) = own.map(webpki::EndEntityCert::try_from) else {
+            return false;
+        };
+        let is_listed = |name: &str| self.names.iter().any(|pattern| matches(pattern, name));
+        certificate.valid_dns_names().any(is_listed)
+    }
+}
+
+/// Whether a name is the pattern, or fits one that begins with `*.`, which stands for one label.
+fn matches(pattern: &str, name: &str) -> bool {
+    let parent = name.find('.').map(|at| &name[at..]);
+    let fits = pattern.strip_prefix('*').zip(parent);
+    pattern.eq_ignore_ascii_case(name)
+        || fits.is_some_and(|(suffix, parent)| suffix.eq_ignore_ascii_case(parent))
 }
 
 impl fmt::Debug for Tls {
@@ -143,12 +173,48 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     })
 }
 
-fn identity(chain: &[CertificateDer<'static>]) -> Result<Option<String>, TlsError> {
+/// The host, if the certificate is for it, and else the first name that can be asked for.
+fn identity(chain: &[CertificateDer<'static>], host: &str) -> Result<String, TlsError> {
     let own = chain.first().ok_or(TlsError::NoCertificate)?;
     let certificate = webpki::EndEntityCert::try_from(own).map_err(unusable)?;
-    Ok(certificate.valid_dns_names().next().map(str::to_owned))
+    let is_for = |name: ServerName<'_>| certificate.verify_is_valid_for_subject_name(&name).is_ok();
+    if ServerName::try_from(host).is_ok_and(is_for) {
+        return Ok(host.to_owned());
+    }
+    let mut names = certificate.valid_dns_names();
+    let name = names.find(|name| !name.starts_with('*'));
+    name.map(str::to_owned).ok_or_else(|| TlsError::NoIdentity {
+        host: host.to_owned(),
+    })
 }
 
 fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> TlsError {
     TlsError::Certificates(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_one_label() {
+        for (pattern, name) in [
+            ("worker1.internal", "worker1.internal"),
+            ("Worker1.internal", "worker1.Internal"),
+            ("*.workers.internal", "a.workers.internal"),
+            ("*.workers.internal", "*.workers.internal"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("worker1.internal", "worker2.internal"),
+            ("*.workers.internal", "workers.internal"),
+            ("*.workers.internal", "a.b.workers.internal"),
+            ("*.workers.internal", "a.frontends.internal"),
+            ("a.workers.internal", "*.workers.internal"),
+            ("", "a"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
 }
