@@ -61,7 +61,7 @@ struct Sample {
     waiting_requests: u64,
     kv_blocks: u64,
     kv_active_blocks: u64,
-    prefill_pending_tokens: u64,
+    pending_prefill_tokens: u64,
     /// By kind.
     kv_repairs: BTreeMap<&'static str, u64>,
 }
@@ -130,10 +130,10 @@ const GAUGES: [NumberOfPool; 10] = [
         value: |sample| sample.kv_active_blocks,
     },
     NumberOfPool {
-        name: "forebay_frontend_worker_prefill_pending",
+        name: "forebay_frontend_worker_pending_prefill",
         help: "Prompt tokens that workers still have to compute, as they last reported",
         unit: "tokens",
-        value: |sample| sample.prefill_pending_tokens,
+        value: |sample| sample.pending_prefill_tokens,
     },
 ];
 
@@ -216,7 +216,7 @@ impl Sample {
             self.waiting_requests += u64::from(reported.waiting_requests);
             self.kv_blocks += u64::from(reported.kv_blocks_total);
             self.kv_active_blocks += u64::from(reported.kv_blocks_active);
-            self.prefill_pending_tokens += reported.prefill_tokens_pending;
+            self.pending_prefill_tokens += reported.prefill_tokens_pending;
         }
         self.index_bytes += index_bytes as u64;
         self.dropped_blocks += dropped_blocks;

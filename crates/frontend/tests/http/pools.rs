@@ -402,7 +402,7 @@ async fn what_workers_report_is_told_for_each_model() {
         ("running_requests", 2),
         ("waiting_requests", 20),
         ("kv_active_blocks", 4),
-        ("prefill_pending_tokens", 60),
+        ("pending_prefill_tokens", 60),
     ] {
         server.until_metric(&reported(what, number)).await;
     }
