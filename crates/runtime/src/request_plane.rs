@@ -63,6 +63,10 @@ pub trait StreamHandler: Send + Sync + 'static {
     ///
     /// The stream is polled only as far as the client takes frames. It is dropped when the client
     /// goes away, and that is all a handler learns of it: what it works on must end with it.
+    ///
+    /// To poll it must not compute. Between processes, one task polls all answers to one client
+    /// process and sends its heartbeats, so work that takes long belongs into tasks of its own; what
+    /// holds up that task for over 50 ms is counted (`forebay_tcp_server_slow_polls_total`).
     fn handle(&self, request: StreamRequest) -> ResponseStream;
 }
 
@@ -145,9 +149,12 @@ pub fn worker_lost(address: &str) -> Error {
         .with_diagnostic(format!("{address} does not answer any more"))
 }
 
+/// The reason of [`worker_stopped`].
+const WORKER_STOPPED: &str = "worker_stopped";
+
 /// The server stops: `Unavailable` with reason `worker_stopped`.
 pub fn worker_stopped(address: &str) -> Error {
     let message = "the worker is stopping";
-    Error::new(ErrorClass::Unavailable, "worker_stopped", message)
+    Error::new(ErrorClass::Unavailable, WORKER_STOPPED, message)
         .with_diagnostic(format!("{address} stops"))
 }

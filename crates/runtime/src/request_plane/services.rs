@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(any(feature = "tcp", feature = "nats"))]
+use std::sync::Weak;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+#[cfg(any(feature = "tcp", feature = "nats"))]
+use super::session::SharedSession;
 use super::{
     PeerState, PeerWatch, ResponseStream, Served, StreamHandler, StreamRequest, worker_stopped,
     worker_unreachable,
@@ -26,6 +30,9 @@ use crate::planes::PlaneError;
 #[derive(Clone, Default)]
 pub(crate) struct Services {
     by_target: Arc<RwLock<HashMap<String, Entry>>>,
+    /// Those of clients in other processes.
+    #[cfg(any(feature = "tcp", feature = "nats"))]
+    sessions: Arc<Mutex<Vec<Weak<SharedSession>>>>,
 }
 
 /// A target, as long as it is served or watched.
@@ -134,6 +141,28 @@ impl Services {
         let mut asked_for = (by_target.iter())
             .filter(|(target, _)| !super::session::is_internal(target.as_bytes()));
         asked_for.any(|(_, entry)| *entry.state.borrow() == PeerState::Reachable)
+    }
+
+    /// Tells a session's client, as long as there is one, when something drains.
+    #[cfg(any(feature = "tcp", feature = "nats"))]
+    pub(crate) fn tell(&self, session: &Arc<SharedSession>) {
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(Arc::downgrade(session));
+    }
+
+    /// A target drains.
+    #[cfg(any(feature = "tcp", feature = "nats"))]
+    fn go_away(&self, target: &str) {
+        let sessions: Vec<_> = self
+            .sessions
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for session in sessions {
+            session.go_away(Some(target));
+        }
     }
 
     fn find(&self, target: &str) -> Option<Arc<Service>> {

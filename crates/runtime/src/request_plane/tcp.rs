@@ -155,6 +155,7 @@ impl TcpPlane {
             sessions: Mutex::default(),
         });
         let client = Arc::new(Client {
+            session: config.session(),
             config,
             tls,
             tasks: tasks.clone(),

@@ -56,16 +56,25 @@ impl Client {
         target: &str,
         first: Bytes,
     ) -> Result<(Arc<SharedSession>, StreamId), Error> {
-        // A session that is there may end just now; one that is made does not.
+        // A session that is there may end just now, or have no more ids; one that is made does not.
         for _ in 0..2 {
             let session = self.session(address);
             match session.open(target, first.clone()) {
                 Ok(id) => return Ok((session, id)),
                 Err(OpenFailure::Error(error)) => return Err(error),
-                Err(OpenFailure::Ended) => {}
+                Err(OpenFailure::Ended) => self.unlist(address.process, &session),
             }
         }
         Err(worker_unreachable(&address.to_string()))
+    }
+
+    /// Sees to it that a session is not found any more. The streams that it has go on.
+    fn unlist(&self, process: Incarnation, session: &Arc<SharedSession>) {
+        let mut sessions = self.sessions.lock();
+        let listed = sessions.get(&process);
+        if listed.is_some_and(|listed| Arc::ptr_eq(listed, session)) {
+            sessions.remove(&process);
+        }
     }
 
     fn session(self: &Arc<Self>, address: &Address) -> Arc<SharedSession> {
@@ -256,10 +265,6 @@ struct Listed<'a> {
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
         self.client.hub.forget(End::Client, self.id);
-        let mut sessions = self.client.sessions.lock();
-        let listed = sessions.get(&self.address.process);
-        if listed.is_some_and(|session| Arc::ptr_eq(session, self.session)) {
-            sessions.remove(&self.address.process);
-        }
+        self.client.unlist(self.address.process, self.session);
     }
 }

@@ -34,11 +34,14 @@ impl Server {
         let _listed = Listed { server: &self, id };
         let session = Session::server(self.config.session(), id, self.hub.incarnation);
         let session = SharedSession::new(session, self.metrics.clone());
+        self.services.tell(&session);
         let limit_bytes = self.config.max_frame_bytes;
         let serving = Serving::new(session.clone(), self.services.clone(), limit_bytes);
         let mut driver = Driver::new(session.clone(), Some(serving));
         let upkeep = async {
             let is_quiet = || session.is_quiet() && !self.services.takes_streams();
+            self.tasks.shutdown_begun().await;
+            session.go_away(None);
             until_quiet(&self.tasks, is_quiet).await;
             session.close();
             // The driver tells the peer, and ends.
@@ -48,7 +51,11 @@ impl Server {
             let Some(first) = self.next_hello(&mut hellos).await else {
                 return;
             };
-            if let Err(refusal) = self.attach(id, &session, &mut driver, &first) {
+            let attached = match self.tasks.is_shutting_down() {
+                true => Err(Refusal::Stopping),
+                false => self.attach(id, &session, &mut driver, &first),
+            };
+            if let Err(refusal) = attached {
                 self.metrics.refused.inc();
                 tracing::debug!(%refusal, "a session was refused");
                 self.hub.refuse(&first, refusal);

@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt as _};
 use super::error;
 use super::messages::{Messages, NoMessage};
 use super::shared::{End, SharedSession};
-use crate::request_plane::{ResponseStream, StreamRequest};
+use crate::request_plane::{ResponseStream, StreamRequest, worker_stopped};
 
 /// Frames of a request that are sent in one go; then others have their turn.
 const SENT_AT_ONCE: usize = 32;
@@ -105,6 +105,7 @@ impl Answer {
             Err(NoMessage::End(End::Reset(error))) if error.is_empty() => None,
             Err(NoMessage::End(End::Reset(error))) => Some(Err(error::decode(&error))),
             Err(NoMessage::End(End::Refused)) => Some(Err(error::too_many_streams())),
+            Err(NoMessage::End(End::GoneAway)) => Some(Err(worker_stopped(&self.address))),
             Err(NoMessage::End(End::Lost)) => Some(Err(session.lost(&self.address))),
         };
         Poll::Ready(item)

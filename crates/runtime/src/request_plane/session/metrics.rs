@@ -10,6 +10,9 @@ pub(crate) struct Metrics {
     pub(crate) unread_chunks: Gauge,
     pub(crate) reattachments: Counter,
     pub(crate) refused: Counter,
+    #[cfg(feature = "tcp")]
+    pub(crate) accept_failures: Counter,
+    pub(crate) slow_polls: Counter,
     pub(crate) credit_stalls: Counter,
     pub(crate) sent_bytes: Counter,
     pub(crate) received_bytes: Counter,
@@ -51,6 +54,15 @@ impl Metrics {
             refused: registry.counter(
                 "refused",
                 "Connections that did not become a session: too many, or no proper handshake",
+            ),
+            #[cfg(feature = "tcp")]
+            accept_failures: registry.counter(
+                "accept_failures",
+                "Attempts to accept a connection that failed, mostly for lack of descriptors",
+            ),
+            slow_polls: registry.counter(
+                "slow_polls",
+                "Times that a client's answers took over 50 ms at one go, which holds up its heartbeats",
             ),
             credit_stalls: registry.counter(
                 "credit_stalls",

@@ -8,20 +8,29 @@ use tokio::time::sleep;
 
 use super::error;
 use crate::request_plane::services::Services;
-use crate::request_plane::{PeerState, PeerWatch, ResponseStream, StreamHandler, StreamRequest};
+use crate::request_plane::{
+    PeerState, PeerWatch, ResponseStream, StreamHandler, StreamRequest, WORKER_STOPPED,
+};
 use crate::tasks::Tasks;
 
 /// Waits between attempts to reach a peer, in turn, in milliseconds; the last stays.
 const BACK_OFF: [u64; 3] = [50, 100, 250];
 
 /// Answers at [`PEER_TARGET`](super::PEER_TARGET): the state of the target that the first frame
-/// names, and each change of it, one byte each.
+/// names, and each change of it, one byte each; but not that it begins to drain, which the session
+/// says itself, before anything else.
 pub(crate) struct PeerHandler(pub(crate) Services);
 
 impl StreamHandler for PeerHandler {
     fn handle(&self, request: StreamRequest) -> ResponseStream {
         match std::str::from_utf8(&request.first) {
-            Ok(target) => self.0.peer(target).map(|state| Ok(encode(state))).boxed(),
+            Ok(target) => {
+                let states = self.0.peer(target).enumerate();
+                let told = states.filter(|(number, state)| {
+                    future::ready(*number == 0 || *state != PeerState::Draining)
+                });
+                told.map(|(_, state)| Ok(encode(state))).boxed()
+            }
             Err(_) => {
                 let error = error::broken("a target that is no text");
                 stream::iter([Err(error)]).boxed()
@@ -31,8 +40,8 @@ impl StreamHandler for PeerHandler {
 }
 
 /// Watches a peer by streams that `open` makes to a [`PeerHandler`]: what it says counts, and a
-/// stream that fails means that the peer is lost. A process that shuts down, and closes its own
-/// connections, is told of nothing any more.
+/// stream that fails means that the peer is lost, or drains if it says that it stops. A process that
+/// shuts down, and closes its own connections, is told of nothing any more.
 pub(crate) fn watch_peer(open: OpenWatch, tasks: Tasks) -> PeerWatch {
     let watch = Watch {
         open,
@@ -87,6 +96,10 @@ impl Watch {
                 self.answer = Some(answer);
                 self.attempts = 0;
                 decode(&frame)
+            }
+            Some(Err(error)) if error.reason == WORKER_STOPPED => {
+                self.attempts += 1;
+                PeerState::Draining
             }
             _ if self.tasks.is_shutting_down() => future::pending().await,
             _ => {

@@ -2,6 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forebay_mux::session::StreamId;
@@ -17,6 +18,9 @@ use crate::request_plane::{ResponseStream, StreamRequest};
 
 /// Frames of an answer that are sent in one go; then other answers have their turn.
 const SENT_AT_ONCE: usize = 32;
+
+/// Answers that took longer at one go computed where they should have waited.
+const SLOW_POLL: Duration = Duration::from_millis(50);
 
 /// The answers to the streams that a client has open, all polled by its session's driver: many that
 /// have a token at the same time send them together.
@@ -50,7 +54,11 @@ impl Serving {
                 },
             });
         }
+        let began = Instant::now();
         while let Poll::Ready(Some(())) = Pin::new(&mut self.answers).poll_next(context) {}
+        if began.elapsed() > SLOW_POLL {
+            self.session.metrics().slow_polls.inc();
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
-use super::{error, is_internal};
+use super::{PEER_TARGET, error, is_internal};
 use crate::request_plane::{worker_lost, worker_stopped, worker_unreachable};
 
 /// One end of a session, shared by the driver of its connection and by its streams.
@@ -38,6 +38,8 @@ struct State {
     /// The driver, where it waits.
     driver: Option<Waker>,
     was_attached: bool,
+    /// The server said that it stops.
+    has_gone_away: bool,
     end: Option<LostCause>,
     /// What went wrong last with the connection.
     diagnostic: String,
@@ -46,6 +48,8 @@ struct State {
 /// What has come for a stream, and who waits for it.
 struct StreamState {
     is_internal: bool,
+    /// It is this client's watch of how things stand with that target.
+    watches: Option<Bytes>,
     chunks: VecDeque<(Bytes, bool)>,
     /// Of the peer's half.
     end: Option<End>,
@@ -64,6 +68,8 @@ pub(crate) enum End {
     Reset(Bytes),
     /// It never began: the server has too many.
     Refused,
+    /// What it watches takes nothing new any more.
+    GoneAway,
     /// With the session.
     Lost,
 }
@@ -92,6 +98,7 @@ impl SharedSession {
                 opened: Vec::new(),
                 driver: None,
                 was_attached: false,
+                has_gone_away: false,
                 end: None,
                 diagnostic: String::new(),
             }),
@@ -127,17 +134,18 @@ impl SharedSession {
             .session
             .open(Bytes::copy_from_slice(target.as_bytes()));
         let id = opened.map_err(|error| match error {
-            OpenError::Ended => OpenFailure::Ended,
+            OpenError::Ended | OpenError::UsedUp(_) => OpenFailure::Ended,
             OpenError::GoingAway => OpenFailure::Error(worker_stopped(target)),
             OpenError::TooManyStreams(_) => OpenFailure::Error(error::too_many_streams()),
             other => OpenFailure::Error(error::broken(&other.to_string())),
         })?;
         let first_bytes = first.len();
+        let watches = (target == PEER_TARGET).then(|| first.clone());
         if state.session.send(id, first).is_err() {
             state.session.reset(id, Bytes::new());
             return Err(OpenFailure::Error(error::frame_too_large(first_bytes)));
         }
-        self.insert(&mut state, id, is_internal(target.as_bytes()));
+        self.insert(&mut state, id, is_internal(target.as_bytes()), watches);
         wake(state.driver.take(), state);
         Ok(id)
     }
@@ -251,6 +259,7 @@ impl SharedSession {
                 )
             }
             Some(LostCause::Refused(Refusal::Stopping)) => worker_stopped(address),
+            Some(LostCause::Closed) if state.has_gone_away => worker_stopped(address),
             _ if state.was_attached => worker_lost(address),
             _ => worker_unreachable(address),
         };
@@ -261,9 +270,10 @@ impl SharedSession {
         error.with_diagnostic(told.collect::<Vec<_>>().join(": "))
     }
 
-    fn insert(&self, state: &mut State, id: StreamId, is_internal: bool) {
+    fn insert(&self, state: &mut State, id: StreamId, is_internal: bool, watches: Option<Bytes>) {
         let stream = StreamState {
             is_internal,
+            watches,
             chunks: VecDeque::new(),
             end: None,
             is_cut: false,
@@ -299,6 +309,18 @@ impl Drop for SharedSession {
 }
 
 impl State {
+    /// The server said so, of one target or of all.
+    fn go_away(&mut self, target: Option<&Bytes>, wakers: &mut Wakers) {
+        self.has_gone_away |= target.is_none();
+        let watches = self.streams.iter().filter(|(_, stream)| {
+            let watched = stream.watches.as_ref();
+            watched.is_some_and(|watched| target.is_none_or(|target| target == watched))
+        });
+        for id in watches.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end_stream(id, End::GoneAway, wakers);
+        }
+    }
+
     fn end_stream(&mut self, id: StreamId, end: End, wakers: &mut Wakers) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.is_cut |= end != End::Finished;
@@ -318,7 +340,7 @@ impl StreamState {
 /// Why a stream could not be opened.
 #[derive(Debug)]
 pub(crate) enum OpenFailure {
-    /// The session has ended; another one may do.
+    /// The session has ended, or opens nothing any more; another one may do.
     Ended,
     /// The request's error.
     Error(Error),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_mux::session::{DetachCause, Incarnation, Session, SessionId, StreamId};
+use forebay_mux::session::{self, DetachCause, Incarnation, Session, SessionId, StreamId};
 use forebay_protocols::Error;
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -23,6 +23,8 @@ const BACK_OFF: [u64; 5] = [0, 25, 50, 100, 250];
 /// What this process has open to others: one session, and one connection at a time, for each.
 pub(super) struct Client {
     pub(super) config: TcpConfig,
+    /// Of each session.
+    pub(super) session: session::Config,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) tasks: Tasks,
     pub(super) incarnation: Incarnation,
@@ -38,16 +40,25 @@ impl Client {
         target: &str,
         first: Bytes,
     ) -> Result<(Arc<SharedSession>, StreamId), Error> {
-        // A session that is there may end just now; one that is made does not.
+        // A session that is there may end just now, or have no more ids; one that is made does not.
         for _ in 0..2 {
             let session = self.session(&address.process);
             match session.open(target, first.clone()) {
                 Ok(id) => return Ok((session, id)),
                 Err(OpenFailure::Error(error)) => return Err(error),
-                Err(OpenFailure::Ended) => {}
+                Err(OpenFailure::Ended) => self.unlist(&address.process, &session),
             }
         }
         Err(worker_unreachable(&address.to_string()))
+    }
+
+    /// Sees to it that a session is not found any more. The streams that it has go on.
+    fn unlist(&self, process: &Process, session: &Arc<SharedSession>) {
+        let mut sessions = self.sessions.lock();
+        let listed = sessions.get(process);
+        if listed.is_some_and(|listed| Arc::ptr_eq(listed, session)) {
+            sessions.remove(process);
+        }
     }
 
     fn session(self: &Arc<Self>, process: &Process) -> Arc<SharedSession> {
@@ -57,7 +68,7 @@ impl Client {
             return session.clone();
         }
         let id = SessionId(random());
-        let session = Session::client(self.config.session(), id, self.incarnation);
+        let session = Session::client(self.session.clone(), id, self.incarnation);
         let session = SharedSession::new(session, self.metrics.clone());
         sessions.insert(process.clone(), session.clone());
         drop(sessions);
@@ -155,10 +166,6 @@ struct Listed<'a> {
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
-        let mut sessions = self.client.sessions.lock();
-        let listed = sessions.get(self.process);
-        if listed.is_some_and(|session| Arc::ptr_eq(session, self.session)) {
-            sessions.remove(self.process);
-        }
+        self.client.unlist(self.process, self.session);
     }
 }

@@ -56,15 +56,24 @@ impl Server {
     /// Takes connections, for as long as the process lives.
     pub(super) async fn listen(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(self.config.max_connections));
+        let mut failures = 0_u64;
         loop {
             let socket = match listener.accept().await {
                 Ok((socket, _)) => socket,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if failures == 0 {
+                        tracing::warn!(%error, "connections cannot be accepted");
+                    }
+                    failures += 1;
+                    self.metrics.accept_failures.inc();
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            if failures > 0 {
+                tracing::info!(failures, "connections are accepted again");
+                failures = 0;
+            }
             let Ok(permit) = places.clone().try_acquire_owned() else {
                 self.metrics.refused.inc();
                 // Told if there is room for it at once; it is closed anyway.
@@ -108,6 +117,7 @@ impl Server {
                 }
                 Some(_) => Err(Refusal::UnknownSession),
                 None if hello.resumes => Err(Refusal::UnknownSession),
+                None if self.tasks.is_shutting_down() => Err(Refusal::Stopping),
                 None if sessions.len() >= self.config.max_connections => {
                     Err(Refusal::TooManyConnections)
                 }
@@ -167,6 +177,7 @@ impl Server {
         let _listed = Listed { server: &self, id };
         let session = Session::server(self.config.session(), id, self.incarnation);
         let session = SharedSession::new(session, self.metrics.clone());
+        self.services.tell(&session);
         let serving = Serving::new(
             session.clone(),
             self.services.clone(),
@@ -175,13 +186,15 @@ impl Server {
         let mut driver = Driver::new(session.clone(), Some(serving));
         let upkeep = async {
             let is_quiet = || session.is_quiet() && !self.services.takes_streams();
+            self.tasks.shutdown_begun().await;
+            session.go_away(None);
             until_quiet(&self.tasks, is_quiet).await;
             session.close();
             // The driver tells the peer, and ends; one that does not take it is waited for no longer.
             sleep(self.config.handshake_timeout).await;
         };
         let drive = async {
-            if !self.attach(&session, &mut driver, arrival).await {
+            if !self.attach(&session, &mut driver, arrival) {
                 return;
             }
             loop {
@@ -192,7 +205,7 @@ impl Server {
                         }
                     }
                     Some(arrival) = arrivals.recv() => {
-                        self.attach(&session, &mut driver, arrival).await;
+                        self.attach(&session, &mut driver, arrival);
                     }
                 }
             }
@@ -203,14 +216,22 @@ impl Server {
         }
     }
 
-    /// Gives a session its connection; false if they do not fit together.
-    async fn attach(&self, session: &SharedSession, driver: &mut Driver, arrival: Arrival) -> bool {
+    /// Gives a session its connection; false if they do not fit together. Whom that is told to is
+    /// not waited for: the session may go on over the connection that it has.
+    fn attach(
+        self: &Arc<Self>,
+        session: &SharedSession,
+        driver: &mut Driver,
+        arrival: Arrival,
+    ) -> bool {
         let Arrival {
             mut connection,
             hello,
         } = arrival;
         if let Err(refusal) = driver.attach(&hello) {
-            self.turn_away(connection, refusal).await;
+            let server = self.clone();
+            let telling = async move { server.turn_away(connection, refusal).await };
+            self.tasks.spawn(TaskKind::Request, "refusal", telling);
             return false;
         }
         connection.say_first(Preface::Hello(session.hello()).encode());

@@ -84,3 +84,38 @@ mod over_one_process {
 
     crate::request_plane_conformance_tests!(plane(TcpConfig::default()).await);
 }
+
+/// Answers with one frame, and goes on for ever where it is asked to.
+struct Once;
+
+impl StreamHandler for Once {
+    fn handle(&self, request: StreamRequest) -> ResponseStream {
+        let once = stream::iter([Ok(request.first.clone())]);
+        match &request.first[..] == b"stay" {
+            true => once.chain(stream::pending()).boxed(),
+            false => once.boxed(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_a_session_has_no_more_ids_another_goes_on() {
+    let server = plane(TcpConfig::default()).await;
+    let mut client = plane(TcpConfig::default()).await;
+    let inner = Arc::get_mut(&mut client.inner).unwrap();
+    let of_client = Arc::get_mut(&mut inner.client).unwrap();
+    of_client.session.max_opened = 3;
+    let endpoint = EndpointId::new("test", "worker", "engine").unwrap();
+    let served = server.serve(&endpoint, WorkerId(1), Arc::new(Once)).await;
+    let served = served.unwrap();
+    let open = |frame: &'static str| {
+        let request = StreamRequest::of(Bytes::from_static(frame.as_bytes()));
+        client.open(served.address(), request)
+    };
+    let mut staying = open("stay");
+    assert_eq!(staying.next().await.unwrap().unwrap(), "stay");
+    for _ in 0..10 {
+        assert_eq!(open("go").next().await.unwrap().unwrap(), "go");
+    }
+    assert!(staying.next().now_or_never().is_none(), "it goes on");
+}

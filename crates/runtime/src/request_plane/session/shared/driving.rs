@@ -126,6 +126,14 @@ impl SharedSession {
         self.state.lock().requests == 0
     }
 
+    /// Tells the client, as a server, that a target takes nothing new any more, or none does.
+    pub(crate) fn go_away(&self, target: Option<&str>) {
+        let mut state = self.state.lock();
+        let target = target.map(|target| Bytes::copy_from_slice(target.as_bytes()));
+        state.session.go_away(target);
+        wake(state.driver.take(), state);
+    }
+
     /// Ends the session if it had no stream for `idle`; else says how long it may still be so.
     pub(crate) fn close_if_idle(&self, idle: Duration) -> Option<Duration> {
         let mut state = self.state.lock();
@@ -164,7 +172,9 @@ impl SharedSession {
         while let Some(event) = state.session.next_event() {
             match event {
                 Event::Chunk { id, bytes, last } => {
-                    if let Some(stream) = state.streams.get_mut(&id) {
+                    let stream = state.streams.get_mut(&id);
+                    // A watch that has ended tells nothing more, whatever still comes.
+                    if let Some(stream) = stream.filter(|stream| stream.end.is_none()) {
                         stream.chunks.push_back((bytes, last));
                         wakers.extend(stream.reader.take());
                         self.metrics.unread_chunks.inc();
@@ -175,7 +185,7 @@ impl SharedSession {
                     wakers.extend(stream.and_then(|stream| stream.writer.take()));
                 }
                 Event::Opened { id, target } => {
-                    self.insert(state, id, is_internal(&target));
+                    self.insert(state, id, is_internal(&target), None);
                     state.opened.push((id, target));
                 }
                 Event::Finished { id } => state.end_stream(id, End::Finished, wakers),
@@ -187,8 +197,9 @@ impl SharedSession {
                         self.metrics.reattachments.inc();
                     }
                 }
+                Event::GoAway { target } => state.go_away(target.as_ref(), wakers),
                 Event::Lost(cause) => self.end(state, cause, wakers),
-                // A connection is the driver's own; a server that goes away refuses what is opened.
+                // A connection is the driver's own.
                 _ => {}
             }
         }
