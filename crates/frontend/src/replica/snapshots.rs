@@ -13,7 +13,8 @@ use super::wire::{Received, ask_snapshot, asks_snapshot, write_snapshot};
 
 /// How long another frontend may take for the next part of its snapshot.
 const ANSWER: Duration = Duration::from_secs(10);
-/// What a snapshot of another frontend may have in bytes: that of a million long prompts.
+/// What a snapshot of another frontend may take in bytes: some 100,000 requests with long prompts
+/// take a half of it.
 const MOST_BYTES: usize = 256 << 20;
 
 /// Answers other frontends that have missed something.

@@ -16,6 +16,8 @@ const MOST_BATCH_BYTES: usize = 9 << 20;
 /// What is counted for a part of a snapshot beside its bytes: parts without bookings are not
 /// without end either.
 const PART_BYTES: usize = 64;
+/// What is counted for a booking in it, which takes more here than on its way.
+const BOOKING_BYTES: usize = 128;
 
 pub(super) fn write_batch(batch: BookingBatch) -> Bytes {
     let events = batch.events.into_iter().map(|event| {
@@ -130,10 +132,10 @@ impl Received {
 
     /// Takes the next part.
     pub(super) fn take(&mut self, part: &[u8]) -> Result<(), Error> {
-        let left = self.bytes_left.checked_sub(part.len() + PART_BYTES);
-        self.bytes_left = left.ok_or_else(too_large)?;
+        self.count(part.len() + PART_BYTES)?;
         let part = router::SnapshotPart::decode(part);
         let part = part.map_err(|error| broken(&error.to_string()))?;
+        self.count(part.bookings.len() * BOOKING_BYTES)?;
         let snapshot = self.snapshot.get_or_insert_default();
         snapshot.sequence = part.sequence;
         let bookings = part.bookings.into_iter();
@@ -142,6 +144,12 @@ impl Received {
             Some((numbered.id, booking))
         });
         snapshot.bookings.extend(bookings);
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or_else(too_large)?;
         Ok(())
     }
 
@@ -232,6 +240,16 @@ mod tests {
         };
         read_batch(&batch(1 << 20)).unwrap();
         let error = read_batch(&batch(10 << 20)).unwrap_err();
+        assert_eq!(error.reason, "message_too_large");
+    }
+
+    #[test]
+    fn a_snapshot_of_small_bookings_is_bounded_by_what_they_take_here() {
+        let bookings = (0..100).map(|id| (id, booking(0)));
+        let part = write_snapshot(1, bookings).next().unwrap();
+        let most = |bytes| Received::new(bytes).take(&part);
+        most(100 * BOOKING_BYTES + part.len() + PART_BYTES).unwrap();
+        let error = most(99 * BOOKING_BYTES).unwrap_err();
         assert_eq!(error.reason, "message_too_large");
     }
 

@@ -22,10 +22,13 @@ pub struct SharedBooking {
     pub has_first_token: bool,
 }
 
+/// What a booking or an event takes beside its hashes, in numbers of 8 bytes.
+const OWN_SIZE: usize = 16;
+
 impl SharedBooking {
-    /// What it takes to keep, in numbers: its hashes, and one.
+    /// What it takes to keep, in numbers of 8 bytes.
     pub(super) fn size(&self) -> usize {
-        1 + self.chain.len()
+        OWN_SIZE + self.chain.len()
     }
 }
 
@@ -64,11 +67,16 @@ pub struct BookingBatch {
 }
 
 impl BookingEvent {
-    /// What it takes to keep, in numbers: its hashes, and one.
+    /// What it takes to keep, in numbers of 8 bytes.
     pub(super) fn size(&self) -> usize {
+        OWN_SIZE + self.hashes()
+    }
+
+    /// How many hashes it has.
+    pub(super) fn hashes(&self) -> usize {
         match self {
-            Self::Booked(_, booking) => booking.size(),
-            Self::Changed { .. } | Self::Ended(_) => 1,
+            Self::Booked(_, booking) => booking.chain.len(),
+            Self::Changed { .. } | Self::Ended(_) => 0,
         }
     }
 }

@@ -113,7 +113,7 @@ impl BookingLog {
                 },
                 (Pending::Ended, _) | (_, None) => BookingEvent::Ended(id),
             };
-            hashes += event.size();
+            hashes += 1 + event.hashes();
             events.push(event);
         }
         BookingBatch {

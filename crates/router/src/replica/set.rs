@@ -5,16 +5,16 @@ use super::booking::{BookingBatch, BookingEvent, BookingSnapshot, SharedBooking,
 use super::waiting::Waiting;
 use crate::{BookingId, OwnerId, WorkerRank};
 
-/// The most that an owner is believed to have booked, as [`SharedBooking::size`] counts it: a
-/// quarter of a gigabyte.
+/// The most that an owner is believed to have booked, as [`SharedBooking::size`] counts it:
+/// 256 MiB.
 const MOST_BOOKED: usize = 32 << 20;
 
 /// The bookings of other owners, as far as they have told.
 ///
 /// An owner is followed from a snapshot on. What was lost shows in a gap of its numbers or in a
 /// digest that differs; from then on nothing is believed until the next snapshot, and what was known
-/// stays as the best there is. So it is with a batch after which an owner had more than 32 million
-/// hashes and bookings.
+/// stays as the best there is. So it is with a batch after which an owner's bookings took more than
+/// 256 MiB.
 #[derive(Debug, Default)]
 pub struct ReplicaSet {
     owners: FxHashMap<OwnerId, Replica>,
