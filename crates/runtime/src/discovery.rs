@@ -8,6 +8,7 @@ mod members;
 mod memory;
 mod metrics;
 mod record;
+mod unreached;
 
 use bytes::Bytes;
 use forebay_tokens::WorkerId;

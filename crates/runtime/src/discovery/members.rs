@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use forebay_mux::view::{Config, Output, Peer, Record, View};
 use forebay_observability::ErrorChain;
 use forebay_tokens::WorkerId;
@@ -12,6 +13,7 @@ use tracing::{debug, info, warn};
 
 pub use forebay_mux::view::DownCause;
 
+use super::unreached::Unreached;
 use super::{Instance, InstanceEvent, Watch, record};
 use crate::names::EndpointId;
 use crate::planes::{PlaneError, Planes};
@@ -40,8 +42,9 @@ pub enum MemberEvent {
 /// discovery lost without a goodbye stays while it can be reached. A record is believed once what
 /// is served at its address confirms it ([`RequestPlane::confirm`](crate::RequestPlane::confirm)),
 /// and who is up is not replaced by a record at another address while it is. A record whose address
-/// is not for its own endpoint and worker is refused, with a warning. It follows at most
-/// [`Config::max_members`] instances, and says in the log when there are more.
+/// is not for its own endpoint and worker is refused, with a warning; one whose peer does not answer
+/// within 3 s is told in the log, with the reason. It follows at most [`Config::max_members`]
+/// instances, and says in the log when there are more.
 ///
 /// It spawns nothing, and works while it is polled.
 pub fn members(planes: &Planes, endpoint: EndpointId) -> BoxStream<'static, MemberEvent> {
@@ -56,6 +59,7 @@ pub fn members(planes: &Planes, endpoint: EndpointId) -> BoxStream<'static, Memb
         answers: SelectAll::new(),
         asked: HashMap::new(),
         refused: HashMap::new(),
+        unreached: Unreached::default(),
         list: None,
         was_full: false,
     };
@@ -81,6 +85,7 @@ struct Members {
     asked: HashMap<WorkerId, AbortHandle>,
     /// Records whose address is not for them, by worker: those that were warned of.
     refused: HashMap<WorkerId, String>,
+    unreached: Unreached,
     /// The list that the view asked for.
     list: Option<BoxFuture<'static, Result<Vec<Instance>, PlaneError>>>,
     was_full: bool,
@@ -113,6 +118,7 @@ impl Members {
                 Some(MemberEvent::Down(worker, cause))
             }
             Output::Watch { worker, address } => {
+                self.wait_for(worker, &address);
                 let states = self.planes.requests.peer(&address);
                 let (states, handle) = stream::abortable(states);
                 let states = states.map(move |state| (worker, state));
@@ -126,6 +132,7 @@ impl Members {
             }
             Output::Release(worker) => {
                 self.ask_no_more(worker);
+                self.unreached.wait_no_more(worker);
                 if let Some(handle) = self.watched.remove(&worker) {
                     handle.abort();
                 }
@@ -163,8 +170,12 @@ impl Members {
                 if peer != Peer::Reachable {
                     self.ask_no_more(worker);
                 }
+                if peer != Peer::Lost {
+                    self.unreached.wait_no_more(worker);
+                }
                 self.view.peer(worker, peer);
             }
+            Some(()) = self.unreached.next() => {}
             Some((instance, is_own)) = self.answers.next() => self.take_answer(&instance, is_own),
             () = sleep_until(due.unwrap_or(self.start)), if due.is_some() => {
                 self.view.handle_timeout(self.start.elapsed());
@@ -181,6 +192,17 @@ impl Members {
                 sleep(RETRY).await;
             }
         }
+    }
+
+    /// Waits for a worker's peer to answer, and says so if it does not in time.
+    fn wait_for(&mut self, worker: WorkerId, address: &str) {
+        let instance = Instance {
+            endpoint: self.endpoint.clone(),
+            worker,
+            address: address.to_owned(),
+            card: Bytes::new(),
+        };
+        self.unreached.wait_for(&self.planes, instance);
     }
 
     /// Asks the instance's peer whether it is that instance.
