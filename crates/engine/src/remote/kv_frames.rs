@@ -102,3 +102,84 @@ fn write_events(rank: DpRank, events: &[KvEvent], mark: Option<KvMark>) -> worke
         mark: mark.map(write_mark),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use forebay_tokens::{CacheGroup, RoutingHash, Tier};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::frames::decode;
+    use super::*;
+
+    fn hashes() -> impl Strategy<Value = Vec<RoutingHash>> {
+        vec(any::<u64>().prop_map(RoutingHash), 1..5)
+    }
+
+    fn event() -> impl Strategy<Value = KvEvent> {
+        let group = CacheGroup::default();
+        prop_oneof![
+            (any::<Option<u64>>(), hashes()).prop_map(move |(parent, blocks)| KvEvent::Stored {
+                tier: Tier::G1,
+                group,
+                parent: parent.map(RoutingHash),
+                blocks,
+            }),
+            hashes().prop_map(move |blocks| KvEvent::Removed {
+                tier: Tier::G2,
+                group,
+                blocks,
+            }),
+            Just(KvEvent::Cleared { tier: Tier::G3 }),
+        ]
+    }
+
+    fn batch() -> impl Strategy<Value = KvBatch> {
+        let numbers = (any::<[u64; 3]>(), any::<u32>());
+        (numbers, vec(event(), 1..6)).prop_map(|((mark, rank), events)| KvBatch {
+            mark: KvMark {
+                position: KvPosition {
+                    epoch: mark[0],
+                    sequence: mark[1],
+                },
+                digest: mark[2],
+            },
+            rank: DpRank(rank),
+            events,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn batches_are_read_as_they_are_written(batch in batch()) {
+            let read = read_published(decode(encode_batch(&batch)).unwrap());
+            let Ok(Published::Batch(read)) = read else {
+                panic!("it is a batch: {read:?}");
+            };
+            prop_assert_eq!(read, batch);
+        }
+
+        #[test]
+        fn any_bytes_are_understood_or_refused(bytes in vec(any::<u8>(), 0..80)) {
+            if let Ok(message) = decode(bytes.into()) {
+                let _ = read_published(message);
+            }
+        }
+
+        #[test]
+        fn a_frame_that_was_changed_is_understood_or_refused(
+            batch in batch(),
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = encode_batch(&batch).to_vec();
+            for (index, byte) in changes {
+                let index = index.index(bytes.len());
+                bytes[index] = byte;
+            }
+            if let Ok(message) = decode(bytes.into()) {
+                let _ = read_published(message);
+            }
+        }
+    }
+}
