@@ -110,7 +110,8 @@ pub trait RequestPlane: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of [`RequestPlane::open`]; then nothing is known.
+    /// Those of [`RequestPlane::open`]: nothing is known then, which is also so as long as the
+    /// instance has announced nothing.
     fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>>;
 
     /// Where this process listens for the plane, if it does: an open surface.

@@ -127,11 +127,12 @@ impl Services {
         states.chain(stream::pending()).boxed()
     }
 
-    /// Whether a target is served that announced this card.
+    /// Whether this is the card that a target announced; none, as long as there is none.
     #[cfg(any(feature = "tcp", feature = "nats"))]
-    pub(crate) fn has_announced(&self, target: &str, card: &[u8]) -> bool {
-        let service = self.find(target);
-        service.is_some_and(|service| service.card.lock().as_deref() == Some(card))
+    pub(crate) fn has_announced(&self, target: &str, card: &[u8]) -> Option<bool> {
+        let service = self.find(target)?;
+        let announced = service.card.lock();
+        announced.as_deref().map(|announced| announced == card)
     }
 
     /// Whether anything is served that takes new requests.

@@ -353,7 +353,8 @@ async fn a_record_is_its_instances_own_or_is_refused() {
         address: served.address().to_owned(),
         card: Bytes::from_static(b"card"),
     };
-    assert!(!in_time(other.confirm(&instance)).await.unwrap());
+    let error = in_time(other.confirm(&instance)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Unavailable, "nothing yet");
     served.announce(instance.card.clone());
     assert!(in_time(other.confirm(&instance)).await.unwrap());
     instance.card = Bytes::from_static(b"another");

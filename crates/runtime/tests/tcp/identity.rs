@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_protocols::ErrorClass;
 use forebay_runtime::{
     Discovery as _, DownCause, EndpointId, EventPlane, InProcessEvents, Instance, MemberEvent,
     MemoryDiscovery, Planes, RequestPlane as _, Served, TcpConfig, members,
@@ -62,17 +63,15 @@ async fn a_record_is_its_instances_own_or_is_refused() {
     let served = process.serve(1, Arc::new(Numbers::new())).await;
     let plane = Process::start(TcpConfig::default()).await.plane;
     let own = record(1, &*served, "card");
-    let confirm = |instance: Instance| {
-        let confirmed = plane.confirm(&instance);
-        async move { in_time(confirmed).await.unwrap() }
-    };
-    assert!(!confirm(own.clone()).await, "it announced nothing");
+    let ask = |instance: Instance| in_time(plane.confirm(&instance));
+    let confirm = |instance| async move { ask(instance).await.unwrap() };
+    let error = ask(own.clone()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Unavailable, "nothing yet");
     served.announce(own.card.clone());
     assert!(confirm(own.clone()).await);
-    let mut other = record(1, &*served, "another");
-    assert!(!confirm(other.clone()).await);
-    other = record(2, &*served, "card");
-    assert!(!confirm(other.clone()).await);
+    assert!(!confirm(record(1, &*served, "another")).await);
+    let mut other = record(2, &*served, "card");
+    assert!(ask(other.clone()).await.is_err(), "that one is not there");
     other.address = "tcp:nowhere".to_owned();
     assert!(!confirm(other).await);
     served.announce(Bytes::from_static(b"another"));

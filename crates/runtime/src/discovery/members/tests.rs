@@ -11,6 +11,7 @@ use crate::discovery::{Discovery, Registration};
 use crate::event_plane::InProcessEvents;
 use crate::request_plane::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
+    worker_unreachable,
 };
 
 /// Discovery and the state of peers as a test says.
@@ -26,6 +27,8 @@ struct Scripted {
     /// What lists say; none: they fail.
     list: Option<Vec<Instance>>,
     lists: usize,
+    /// Questions whether a record is their own that peers still leave without an answer.
+    unanswered: usize,
     peers: HashMap<String, mpsc::Sender<PeerState>>,
 }
 
@@ -77,7 +80,15 @@ impl RequestPlane for Script {
     }
 
     fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
-        future::ready(Ok(instance.card != FORGED)).boxed()
+        let mut shared = self.shared.lock();
+        let answer = match shared.unanswered.checked_sub(1) {
+            Some(left) => {
+                shared.unanswered = left;
+                Err(worker_unreachable(&instance.address))
+            }
+            None => Ok(instance.card != FORGED),
+        };
+        future::ready(answer).boxed()
     }
 }
 
@@ -265,4 +276,15 @@ async fn a_record_at_the_address_of_another_instance_is_not_followed() {
         .discover(InstanceEvent::Present(vec![misplaced]))
         .await;
     assert!(!world.is_watched(&address));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_answered_whether_a_record_is_its_own_is_asked_again() {
+    let mut world = World::new();
+    world.script.shared.lock().unanswered = 2;
+    let own = instance("a", "1");
+    world.discover(InstanceEvent::Put(own.clone())).await;
+    world.peer("a", PeerState::Reachable).await;
+    assert_eq!(world.next().await, MemberEvent::Up(own));
+    assert_eq!(world.script.shared.lock().unanswered, 0);
 }

@@ -9,7 +9,7 @@ use prost::Message as _;
 use super::error;
 use crate::discovery::{Instance, instance_record};
 use crate::request_plane::services::Services;
-use crate::request_plane::{ResponseStream, StreamHandler, StreamRequest};
+use crate::request_plane::{ResponseStream, StreamHandler, StreamRequest, worker_unreachable};
 
 /// What the answer says: it is.
 const OWN: &[u8] = &[1];
@@ -25,8 +25,12 @@ impl StreamHandler for ConfirmHandler {
         let answer = match InstanceRecord::decode(request.first) {
             Ok(record) => {
                 let target = format!("{}/{:016x}", record.endpoint, record.worker);
-                let is_own = self.0.has_announced(&target, &record.card);
-                Ok(Bytes::from_static(if is_own { OWN } else { NOT_OWN }))
+                match self.0.has_announced(&target, &record.card) {
+                    Some(true) => Ok(Bytes::from_static(OWN)),
+                    Some(false) => Ok(Bytes::from_static(NOT_OWN)),
+                    // It begins just now, or ends.
+                    None => Err(worker_unreachable(&target)),
+                }
             }
             Err(_) => Err(error::broken("a record that is none")),
         };
