@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::echo::Echo;
 use crate::config::Limits;
-use crate::models::{ModelRegistry, ServedModel};
+use crate::models::{ModelRegistry, ServedModel, not_found};
 use crate::pool::RoutedPrompt;
 use crate::request_id::random_u64;
 
@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 /// Why a request was not prepared.
 pub(crate) enum Unprepared {
     /// There is no model of this name now.
-    NoModel(String, Error),
+    NoModel(String),
     /// It is not one that can be answered.
     Refused(Error),
 }
@@ -49,8 +49,10 @@ impl From<Error> for Unprepared {
 
 impl From<Unprepared> for Error {
     fn from(unprepared: Unprepared) -> Self {
-        let (Unprepared::NoModel(_, error) | Unprepared::Refused(error)) = unprepared;
-        error
+        match unprepared {
+            Unprepared::NoModel(name) => not_found(&name),
+            Unprepared::Refused(error) => error,
+        }
     }
 }
 
@@ -121,7 +123,8 @@ pub(crate) fn prepare_completion(
 }
 
 fn find(models: &ModelRegistry, name: &str) -> Result<Arc<ServedModel>, Unprepared> {
-    (models.get(name)).map_err(|error| Unprepared::NoModel(name.to_owned(), error))
+    let found = models.get(name);
+    found.map_err(|_| Unprepared::NoModel(name.to_owned()))
 }
 
 /// Before a prompt is tokenized: there may be millions.

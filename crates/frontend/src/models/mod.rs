@@ -9,5 +9,5 @@ mod text;
 mod version;
 
 pub use registry::ModelRegistry;
-pub(crate) use registry::any_change;
+pub(crate) use registry::{any_change, not_found};
 pub use served_model::{SamplingDefaults, ServedModel};

@@ -199,7 +199,8 @@ fn is(model: &ServedModel, name: &str, version: Option<&str>) -> bool {
     model.name() == name && model.version() == version
 }
 
-fn not_found(name: &str) -> RequestError {
+/// What a request ends with whose model there is not.
+pub(crate) fn not_found(name: &str) -> RequestError {
     // A name from outside is shown, but not at any length.
     let shown: String = name.chars().take(128).collect();
     let message = format!("the model {shown:?} does not exist");

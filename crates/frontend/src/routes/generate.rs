@@ -116,7 +116,7 @@ async fn prepare_when_ready(
             }
             prepared.asked_model
         }
-        Err(Unprepared::NoModel(name, _)) if app.models.may_have(&name) => {
+        Err(Unprepared::NoModel(name)) if app.models.may_have(&name) => {
             record.passed(Stage::Prepare);
             name
         }
