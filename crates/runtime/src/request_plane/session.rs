@@ -29,6 +29,9 @@ pub(crate) use upkeep::{random, until_quiet};
 
 /// Targets of the planes themselves begin so, which no endpoint's name does.
 const INTERNAL: char = '~';
+/// Streams of a session for the planes themselves, beside those for requests: watches of as many
+/// workers as a process can have, and their events.
+pub(crate) const INTERNAL_STREAMS: u32 = 16_384;
 /// Tells how things stand with the target that its first frame names.
 pub(crate) const PEER_TARGET: &str = "~peer";
 /// Tells whether the record that its first frame has is what is served.

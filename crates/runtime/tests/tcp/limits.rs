@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_observability::Registry;
 use forebay_protocols::ErrorClass;
-use forebay_runtime::{BindError, RequestPlane as _, StreamRequest, Tasks, TcpConfig, TcpPlane};
+use forebay_runtime::{
+    BindError, PeerState, RequestPlane as _, StreamRequest, Tasks, TcpConfig, TcpPlane,
+};
 use futures::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -89,6 +91,31 @@ async fn more_streams_than_may_be_are_refused_and_the_others_go_on() {
     answers.pop();
     numbers.run(3).await;
     read(&mut open(), 0..1).await;
+}
+
+#[tokio::test]
+async fn watches_take_no_place_of_a_request() {
+    let limited = TcpConfig {
+        max_streams: 2,
+        ..TcpConfig::default()
+    };
+    let server = Process::start(limited.clone()).await;
+    let client = Process::start(limited).await;
+    let mut served = Vec::new();
+    let mut watches = Vec::new();
+    for worker in 0..8 {
+        let worker = server.serve(worker, Arc::new(Numbers::new())).await;
+        let mut watch = client.plane.peer(worker.address());
+        assert_eq!(in_time(watch.next()).await, Some(PeerState::Reachable));
+        served.push(worker);
+        watches.push(watch);
+    }
+    let open = || client.plane.open(served[0].address(), request(NOTHING));
+    let mut answers = [open(), open()];
+    for answer in &mut answers {
+        read(answer, 0..1).await;
+    }
+    assert_eq!(failure(open()).await.reason, "too_many_streams");
 }
 
 #[tokio::test]

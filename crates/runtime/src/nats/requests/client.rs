@@ -86,7 +86,7 @@ impl Client {
         let id = SessionId(random());
         let mut session = Session::client(self.config.session(), id, self.hub.incarnation);
         session.expect(address.process);
-        let session = SharedSession::new(session, self.metrics.clone());
+        let session = SharedSession::new(session, self.metrics.clone(), self.config.max_streams);
         sessions.insert(address.process, session.clone());
         drop(sessions);
         let run = self.clone().run(address.clone(), id, session.clone());

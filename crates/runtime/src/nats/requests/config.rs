@@ -2,13 +2,16 @@ use std::time::Duration;
 
 use forebay_mux::session;
 
+use crate::request_plane::session::INTERNAL_STREAMS;
+
 /// Bounds and times of a [`NatsPlane`](super::NatsPlane).
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsPlaneConfig {
     /// Client processes that may have a session here; others are refused with
     /// `too_many_connections`. Default 4,096.
     pub max_sessions: usize,
-    /// Streams of one session; beyond, a stream is refused with `too_many_streams`. Default 16,384.
+    /// Requests of one session; beyond, one is refused with `too_many_streams`. Watches are not
+    /// counted: there may be 16,384 of them beside. Default 16,384.
     pub max_streams: u32,
     /// The largest frame, in bytes. Default 64 MiB.
     pub max_frame_bytes: usize,
@@ -55,7 +58,7 @@ impl NatsPlaneConfig {
             mode: session::Mode::Packets,
             window_bytes: self.window_bytes,
             max_message_bytes: self.max_frame_bytes,
-            max_streams: self.max_streams,
+            max_streams: self.max_streams.saturating_add(INTERNAL_STREAMS),
             max_unacknowledged_bytes: self.max_unacknowledged_bytes,
             heartbeat: self.heartbeat,
             silence: self.silence,

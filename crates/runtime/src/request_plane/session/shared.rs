@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
-use super::{PEER_TARGET, error, is_internal};
+use super::{INTERNAL_STREAMS, PEER_TARGET, error, is_internal};
 use crate::request_plane::{worker_lost, worker_stopped, worker_unreachable};
 
 /// One end of a session, shared by the driver of its connection and by its streams.
@@ -24,13 +24,17 @@ pub(crate) struct SharedSession {
     state: Mutex<State>,
     start: Instant,
     metrics: Metrics,
+    /// Streams that may be open for requests.
+    max_requests: u32,
 }
 
 struct State {
     session: Session,
     streams: FxHashMap<StreamId, StreamState>,
-    /// Streams that are no plane's own business.
-    requests: usize,
+    /// Streams that are no plane's own business, but for those that were cut.
+    requests: u32,
+    /// The others, but for the same.
+    internals: u32,
     /// When there was last a stream.
     last_used: Duration,
     /// What clients opened, to be served.
@@ -87,13 +91,15 @@ pub(crate) enum Received {
 pub(crate) type Wakers = Vec<Waker>;
 
 impl SharedSession {
-    pub(crate) fn new(session: Session, metrics: Metrics) -> Arc<Self> {
+    /// A session with room for [`INTERNAL_STREAMS`] and `max_requests`.
+    pub(crate) fn new(session: Session, metrics: Metrics, max_requests: u32) -> Arc<Self> {
         metrics.sessions.inc();
         Arc::new(Self {
             state: Mutex::new(State {
                 session,
                 streams: FxHashMap::default(),
                 requests: 0,
+                internals: 0,
                 last_used: Duration::ZERO,
                 opened: Vec::new(),
                 driver: None,
@@ -104,6 +110,7 @@ impl SharedSession {
             }),
             start: Instant::now(),
             metrics,
+            max_requests,
         })
     }
 
@@ -130,6 +137,10 @@ impl SharedSession {
         if state.end.is_some() {
             return Err(OpenFailure::Ended);
         }
+        let is_internal = is_internal(target.as_bytes());
+        if !self.has_room(&mut state, is_internal) {
+            return Err(OpenFailure::Error(error::too_many_streams()));
+        }
         let opened = state
             .session
             .open(Bytes::copy_from_slice(target.as_bytes()));
@@ -145,7 +156,7 @@ impl SharedSession {
             state.session.reset(id, Bytes::new());
             return Err(OpenFailure::Error(error::frame_too_large(first_bytes)));
         }
-        self.insert(&mut state, id, is_internal(target.as_bytes()), watches);
+        self.insert(&mut state, id, is_internal, watches);
         wake(state.driver.take(), state);
         Ok(id)
     }
@@ -270,6 +281,15 @@ impl SharedSession {
         error.with_diagnostic(told.collect::<Vec<_>>().join(": "))
     }
 
+    /// Whether there may be one more stream of this kind.
+    fn has_room(&self, state: &mut State, is_internal: bool) -> bool {
+        let limit = match is_internal {
+            true => INTERNAL_STREAMS,
+            false => self.max_requests,
+        };
+        *state.open(is_internal) < limit
+    }
+
     fn insert(&self, state: &mut State, id: StreamId, is_internal: bool, watches: Option<Bytes>) {
         let stream = StreamState {
             is_internal,
@@ -280,14 +300,16 @@ impl SharedSession {
             reader: None,
             writer: None,
         };
-        state.requests += usize::from(!is_internal);
+        *state.open(is_internal) += 1;
         state.streams.insert(id, stream);
         self.metrics.streams.inc();
     }
 
     fn remove(&self, state: &mut State, id: StreamId) -> Option<StreamState> {
         let stream = state.streams.remove(&id)?;
-        state.requests -= usize::from(!stream.is_internal);
+        if !stream.is_cut {
+            *state.open(stream.is_internal) -= 1;
+        }
         if state.streams.is_empty() {
             state.last_used = self.now();
         }
@@ -322,11 +344,25 @@ impl State {
     }
 
     fn end_stream(&mut self, id: StreamId, end: End, wakers: &mut Wakers) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.is_cut |= end != End::Finished;
-            stream.end.get_or_insert(end);
-            wakers.extend(stream.reader.take());
-            wakers.extend(stream.writer.take());
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let is_cut = end != End::Finished && !stream.is_cut;
+        stream.is_cut |= is_cut;
+        stream.end.get_or_insert(end);
+        wakers.extend(stream.reader.take());
+        wakers.extend(stream.writer.take());
+        if is_cut {
+            let is_internal = stream.is_internal;
+            *self.open(is_internal) -= 1;
+        }
+    }
+
+    /// How many streams of a kind are open.
+    fn open(&mut self, is_internal: bool) -> &mut u32 {
+        match is_internal {
+            true => &mut self.internals,
+            false => &mut self.requests,
         }
     }
 }

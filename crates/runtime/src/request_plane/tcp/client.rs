@@ -69,7 +69,7 @@ impl Client {
         }
         let id = SessionId(random());
         let session = Session::client(self.session.clone(), id, self.incarnation);
-        let session = SharedSession::new(session, self.metrics.clone());
+        let session = SharedSession::new(session, self.metrics.clone(), self.config.max_streams);
         sessions.insert(process.clone(), session.clone());
         drop(sessions);
         let run = self.clone().run(process.clone(), session.clone());

@@ -4,6 +4,7 @@ use std::time::Duration;
 use forebay_mux::session;
 
 use crate::planes::PeerTlsConfig;
+use crate::request_plane::session::INTERNAL_STREAMS;
 
 /// Where a [`TcpPlane`](super::TcpPlane) listens, its bounds and its times.
 ///
@@ -21,8 +22,8 @@ pub struct TcpConfig {
     pub tls: PeerTlsConfig,
     /// Connections that the listener holds at most; beyond, they are closed at once. Default 4,096.
     pub max_connections: usize,
-    /// Streams of one connection; beyond, a stream is refused with `too_many_streams`. Default
-    /// 16,384.
+    /// Requests of one connection; beyond, one is refused with `too_many_streams`. Watches and
+    /// subscriptions are not counted: there may be 16,384 of them beside. Default 16,384.
     pub max_streams: u32,
     /// The largest frame, in bytes. One takes as much memory while it is put together. Default
     /// 64 MiB.
@@ -71,7 +72,7 @@ impl TcpConfig {
             mode: session::Mode::Bytes,
             window_bytes: self.window_bytes,
             max_message_bytes: self.max_frame_bytes,
-            max_streams: self.max_streams,
+            max_streams: self.max_streams.saturating_add(INTERNAL_STREAMS),
             heartbeat: self.heartbeat,
             silence: self.silence,
             grace: self.grace,

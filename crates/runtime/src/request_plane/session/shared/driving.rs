@@ -10,7 +10,7 @@ use forebay_mux::session::{
     DetachCause, Event, Hello, LostCause, ProtocolError, Refusal, StreamId,
 };
 
-use super::{End, SharedSession, State, Wakers, is_internal, register, wake};
+use super::{End, SharedSession, State, Wakers, error, is_internal, register, wake};
 
 /// What a driver needs to know before it waits.
 pub(crate) struct Parked {
@@ -185,8 +185,14 @@ impl SharedSession {
                     wakers.extend(stream.and_then(|stream| stream.writer.take()));
                 }
                 Event::Opened { id, target } => {
-                    self.insert(state, id, is_internal(&target), None);
-                    state.opened.push((id, target));
+                    let is_internal = is_internal(&target);
+                    if self.has_room(state, is_internal) {
+                        self.insert(state, id, is_internal, None);
+                        state.opened.push((id, target));
+                    } else {
+                        let error = error::encode(error::too_many_streams());
+                        state.session.fail(id, error);
+                    }
                 }
                 Event::Finished { id } => state.end_stream(id, End::Finished, wakers),
                 Event::Reset { id, error } => state.end_stream(id, End::Reset(error), wakers),
