@@ -1,5 +1,7 @@
 //! Processes that stop, end or are killed.
 
+use forebay_testkit::http;
+
 use crate::answer::{Completion, End};
 use crate::cluster::{Cluster, Frontend};
 use crate::load::Load;
@@ -68,6 +70,30 @@ fn a_worker_that_stands_still_is_out_and_comes_back() {
     frontend.until_workers(2);
     load.go_on_for(16);
     load.finish().assert_all_complete();
+}
+
+#[test]
+fn a_paused_worker_is_sent_nothing_and_keeps_what_it_has() {
+    let cluster = Cluster::new();
+    let worker = cluster.worker(&[]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(1);
+    let streams = streams(&frontend, 2, 400);
+    let control = |what| http::post(worker.status, what, "").unwrap().status;
+    assert_eq!(control("/engine/pause"), 200);
+    // At once as later: who is on the way is told, and so is who comes when nobody is there.
+    for _ in 0..2 {
+        let refused = Completion::open(frontend.address, 10).map(Completion::end);
+        assert!(matches!(refused, Err(End::Typed(_))), "{refused:?}");
+        frontend.until_workers(0);
+    }
+    assert_eq!(control("/engine/resume"), 200);
+    for stream in streams {
+        assert_eq!(stream.end(), End::Complete);
+    }
+    frontend.until_workers(1);
+    let again = Completion::open(frontend.address, 10).unwrap();
+    assert_eq!(again.end(), End::Complete);
 }
 
 #[test]

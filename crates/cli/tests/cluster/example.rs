@@ -32,13 +32,22 @@ impl Drop for Script {
     }
 }
 
+/// What Ctrl-C does in a terminal: every process of the group gets the signal.
+fn interrupt(leader: &Child) {
+    let group = format!("-{}", leader.id());
+    let kill = Command::new("kill").args(["-INT", "--", &group]).status();
+    assert!(kill.unwrap().success());
+}
+
 /// Runs the script, asks both frontends, ends it, and looks for what it left behind.
 fn run(services: Option<&str>) {
     let directory = tempfile::tempdir().unwrap();
     let [etcd, nats] = [(); 2].map(|()| ReservedPort::any().unwrap());
     let port = |reserved: &ReservedPort| reserved.address().port().to_string();
-    let mut command = Command::new(example("run"));
+    // A leader of a group, as in a terminal.
+    let mut command = Command::new("setsid");
     command
+        .arg(example("run"))
         .args(services)
         .env("FOREBAY", FOREBAY)
         .env("TMPDIR", directory.path())
@@ -63,8 +72,10 @@ fn run(services: Option<&str>) {
         assert_eq!(completion.end(), End::Complete);
     }
 
-    script.0.terminate();
+    interrupt(&script.0);
     assert_eq!(script.0.wait_end(PATIENCE).code(), Some(0));
+    let said = script.0.output();
+    assert!(!said.contains("second signal"), "{said}");
     let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }

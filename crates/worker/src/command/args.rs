@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(settings.planes.events_in_use().to_string(), "nats://h:1");
         assert_eq!(settings.planes.listen.to_string(), "[::1]:5");
         assert_eq!(settings.planes.advertise.as_deref(), Some("h:7"));
+        assert_eq!(settings.advertised_host().as_deref(), Some("h"));
         assert_eq!(
             settings.status.address(),
             Some("127.0.0.1:0".parse().unwrap())
