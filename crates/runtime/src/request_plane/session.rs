@@ -20,11 +20,15 @@ pub(crate) use answer::Answer;
 pub(crate) use confirm::{ConfirmHandler, question, read_confirmation};
 #[cfg(feature = "tcp")]
 pub(crate) use connection::{Connection, Io};
-pub(crate) use driver::{Driven, Driver, Link};
+#[cfg(feature = "nats")]
+pub(crate) use driver::Link;
+pub(crate) use driver::{Driven, Driver};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::{PeerHandler, watch_peer};
 pub(crate) use serve::Serving;
-pub(crate) use shared::{OpenFailure, SharedSession, Wakers};
+#[cfg(feature = "nats")]
+pub(crate) use shared::Wakers;
+pub(crate) use shared::{OpenFailure, SharedSession};
 pub(crate) use upkeep::{random, until_quiet};
 
 /// Targets of the planes themselves begin so, which no endpoint's name does.
