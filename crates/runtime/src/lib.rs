@@ -42,12 +42,12 @@ pub use planes::{
     ConnectError, DiscoveryChoice, EtcdConfig, EventsChoice, InvalidChoice, NatsAuthConfig,
     PeerTlsConfig, PlaneError, Planes, PlanesConfig, RequestsChoice, Secret, TlsConfig,
 };
+#[cfg(feature = "tcp")]
+pub use request_plane::{BindError, TcpConfig, TcpPlane, TlsError};
 pub use request_plane::{
     InProcessPlane, PeerState, PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler,
     StreamRequest, worker_lost, worker_stopped, worker_unreachable,
 };
-#[cfg(feature = "tcp")]
-pub use request_plane::{BindError, TcpConfig, TcpPlane, TlsError};
 pub use scope::{CancelScope, KillGuard};
 pub use shutdown::{Shutdown, ShutdownCause, ShutdownReport};
 pub use signal::{Signal, signals};
