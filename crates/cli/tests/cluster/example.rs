@@ -44,9 +44,11 @@ fn run(services: Option<&str>) {
     let directory = tempfile::tempdir().unwrap();
     let [etcd, nats] = [(); 2].map(|()| ReservedPort::any().unwrap());
     let port = |reserved: &ReservedPort| reserved.address().port().to_string();
-    // A leader of a group, as in a terminal.
-    let mut command = Command::new("setsid");
+    // A leader of a group that hears Ctrl-C, as in a terminal, even where whoever runs the tests
+    // has it ignored.
+    let mut command = Command::new("env");
     command
+        .args(["--default-signal=INT", "setsid"])
         .arg(example("run"))
         .args(services)
         .env("FOREBAY", FOREBAY)
