@@ -17,9 +17,9 @@ use forebay_mux::session::Incarnation;
 use forebay_observability::Registry;
 use forebay_protocols::Error;
 use forebay_tokens::WorkerId;
-use futures::future::{self, BoxFuture};
-use futures::stream::{self, AbortHandle};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::AbortHandle;
 use parking_lot::Mutex;
 
 pub use config::NatsPlaneConfig;
@@ -34,12 +34,10 @@ use crate::names::EndpointId;
 use crate::planes::PlaneError;
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
-    Answer, CONFIRM_TARGET, ConfirmHandler, Metrics, PEER_TARGET, PeerHandler, question, random,
-    read_confirmation, watch_peer,
+    Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, Metrics, PEER_TARGET, PeerHandler, random,
 };
 use crate::request_plane::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
-    worker_unreachable,
 };
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
 
@@ -138,8 +136,15 @@ impl NatsPlane {
             }),
         })
     }
+}
 
-    /// A stream to what the address's process serves at `target`.
+impl Carrier for NatsPlane {
+    type Address = Address;
+
+    fn target(address: &Address) -> String {
+        address.target.to_string()
+    }
+
     fn open_target(
         &self,
         address: Address,
@@ -150,6 +155,10 @@ impl NatsPlane {
         let text = address.to_string();
         let open = Box::new(move |first: Bytes| client.open(&address, &target, first));
         Answer::stream(&text, request, self.inner.limit_bytes, open)
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
     }
 }
 
@@ -184,37 +193,15 @@ impl RequestPlane for NatsPlane {
     }
 
     fn open(&self, address: &str, request: StreamRequest) -> ResponseStream {
-        match address.parse::<Address>() {
-            Ok(parsed) => {
-                let target = parsed.target.to_string();
-                self.open_target(parsed, target, request)
-            }
-            Err(_) => stream::iter([Err(worker_unreachable(address))]).boxed(),
-        }
+        self.open_at(address, Self::target, request)
     }
 
     fn peer(&self, address: &str) -> PeerWatch {
-        let plane = self.clone();
-        let address = address.to_owned();
-        let open = move || match address.parse::<Address>() {
-            Ok(parsed) => {
-                let request = StreamRequest::of(parsed.target.to_string().into());
-                plane.open_target(parsed, PEER_TARGET.to_owned(), request)
-            }
-            Err(_) => stream::iter([Err(worker_unreachable(&address))]).boxed(),
-        };
-        watch_peer(Arc::new(open), self.inner.tasks.clone())
+        self.watch_at(address)
     }
 
     fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
-        match instance.address.parse::<Address>() {
-            Ok(parsed) => {
-                let request = question(instance);
-                let answer = self.open_target(parsed, CONFIRM_TARGET.to_owned(), request);
-                read_confirmation(answer).boxed()
-            }
-            Err(_) => future::ready(Ok(false)).boxed(),
-        }
+        self.confirm_at(instance)
     }
 }
 

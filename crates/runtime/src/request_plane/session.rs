@@ -4,6 +4,7 @@
 //! connection; an [`Answer`] is a client's stream, and [`Serving`] has the answers of a server.
 
 mod answer;
+mod carrier;
 mod confirm;
 #[cfg(feature = "tcp")]
 mod connection;
@@ -17,14 +18,15 @@ mod shared;
 mod upkeep;
 
 pub(crate) use answer::Answer;
-pub(crate) use confirm::{ConfirmHandler, question, read_confirmation};
+pub(crate) use carrier::Carrier;
+pub(crate) use confirm::ConfirmHandler;
 #[cfg(feature = "tcp")]
 pub(crate) use connection::{Connection, Io};
 #[cfg(feature = "nats")]
 pub(crate) use driver::Link;
 pub(crate) use driver::{Driven, Driver};
 pub(crate) use metrics::Metrics;
-pub(crate) use peer_watch::{PeerHandler, watch_peer};
+pub(crate) use peer_watch::PeerHandler;
 pub(crate) use serve::Serving;
 #[cfg(feature = "nats")]
 pub(crate) use shared::Wakers;

@@ -17,8 +17,8 @@ use forebay_mux::session::Incarnation;
 use forebay_observability::Registry;
 use forebay_protocols::Error;
 use forebay_tokens::WorkerId;
-use futures::future::{self, BoxFuture};
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -32,13 +32,10 @@ use tls::Tls;
 
 use super::services::Services;
 use super::session::{
-    Answer, CONFIRM_TARGET, ConfirmHandler, EVENTS_TARGET, Metrics, PEER_TARGET, PeerHandler,
-    question, random, read_confirmation, until_quiet, watch_peer,
+    Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, EVENTS_TARGET, Metrics, PEER_TARGET,
+    PeerHandler, random, until_quiet,
 };
-use super::{
-    PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
-    worker_unreachable,
-};
+use super::{PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest};
 use crate::discovery::Instance;
 use crate::event_plane::{
     EventPlane, EventStream, EventsHandler, InProcessEvents, Publisher, subscribe_over,
@@ -183,8 +180,15 @@ impl TcpPlane {
     pub fn local_addr(&self) -> SocketAddr {
         self.inner.local
     }
+}
 
-    /// A stream to what a process serves at `target`.
+impl Carrier for TcpPlane {
+    type Address = Address;
+
+    fn target(address: &Address) -> String {
+        address.target.clone()
+    }
+
     fn open_target(
         &self,
         address: Address,
@@ -195,6 +199,10 @@ impl TcpPlane {
         let text = address.to_string();
         let open = Box::new(move |first: Bytes| client.open(&address, &target, first));
         Answer::stream(&text, request, self.inner.limit_bytes, open)
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
     }
 }
 
@@ -218,37 +226,15 @@ impl RequestPlane for TcpPlane {
     }
 
     fn open(&self, address: &str, request: StreamRequest) -> ResponseStream {
-        match address.parse::<Address>() {
-            Ok(parsed) => {
-                let target = parsed.target.clone();
-                self.open_target(parsed, target, request)
-            }
-            Err(_) => stream::iter([Err(worker_unreachable(address))]).boxed(),
-        }
+        self.open_at(address, Self::target, request)
     }
 
     fn peer(&self, address: &str) -> PeerWatch {
-        let plane = self.clone();
-        let address = address.to_owned();
-        let open = move || match address.parse::<Address>() {
-            Ok(parsed) => {
-                let request = StreamRequest::of(parsed.target.clone().into());
-                plane.open_target(parsed, PEER_TARGET.to_owned(), request)
-            }
-            Err(_) => stream::iter([Err(worker_unreachable(&address))]).boxed(),
-        };
-        watch_peer(Arc::new(open), self.inner.tasks.clone())
+        self.watch_at(address)
     }
 
     fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, Error>> {
-        match instance.address.parse::<Address>() {
-            Ok(parsed) => {
-                let request = question(instance);
-                let answer = self.open_target(parsed, CONFIRM_TARGET.to_owned(), request);
-                read_confirmation(answer).boxed()
-            }
-            Err(_) => future::ready(Ok(false)).boxed(),
-        }
+        self.confirm_at(instance)
     }
 
     fn listens_at(&self) -> Option<SocketAddr> {
@@ -273,12 +259,9 @@ impl EventPlane for TcpPlane {
         let plane = self.clone();
         let topic = Bytes::copy_from_slice(topic.as_str().as_bytes());
         let address = publisher.address.clone();
-        let open = move || match address.parse::<Address>() {
-            Ok(parsed) => {
-                let request = StreamRequest::of(topic.clone());
-                plane.open_target(parsed, EVENTS_TARGET.to_owned(), request)
-            }
-            Err(_) => stream::iter([Err(worker_unreachable(&address))]).boxed(),
+        let open = move || {
+            let request = StreamRequest::of(topic.clone());
+            plane.open_at(&address, |_| EVENTS_TARGET.to_owned(), request)
         };
         subscribe_over(Arc::new(open)).boxed()
     }

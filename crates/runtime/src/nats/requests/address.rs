@@ -9,7 +9,7 @@ use crate::names::EndpointId;
 /// `nats:NAMESPACE/COMPONENT/ENDPOINT/WORKER@INCARNATION`: who is served, and by which process. The
 /// last two are 16 hexadecimal digits each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(crate) struct Address {
     pub(super) target: Target,
     /// The process that serves it.
     pub(super) process: Incarnation,
@@ -17,7 +17,7 @@ pub(super) struct Address {
 
 /// What is served at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     endpoint: EndpointId,
     worker: WorkerId,
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Address {
 
 /// A text that is no address of this plane.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotAnAddress;
+pub(crate) struct NotAnAddress;
 
 impl FromStr for Address {
     type Err = NotAnAddress;

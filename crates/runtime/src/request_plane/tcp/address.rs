@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 /// `tcp://HOST:PORT/TARGET`, with `?identity=NAME` where the peer must show a certificate for NAME.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(crate) struct Address {
     pub(super) process: Process,
     /// What is served there: `NAMESPACE/COMPONENT/ENDPOINT/WORKER`.
     pub(super) target: String,
@@ -11,7 +11,7 @@ pub(super) struct Address {
 
 /// A process behind an address: what there is one connection for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// `HOST:PORT`.
     pub(super) authority: String,
     /// Whose certificate it must show.
@@ -28,7 +28,7 @@ impl Process {
 
 /// A text that is no address of this plane.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotAnAddress;
+pub(crate) struct NotAnAddress;
 
 impl FromStr for Address {
     type Err = NotAnAddress;

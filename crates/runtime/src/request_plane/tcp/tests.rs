@@ -1,3 +1,5 @@
+use futures::{StreamExt as _, stream};
+
 use super::*;
 
 /// Two processes, as it were: one serves and publishes, the other asks and subscribes.
