@@ -1,3 +1,5 @@
+mod cluster;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,16 +12,21 @@ use tempfile::TempDir;
 use crate::child::Child;
 use crate::reserved_port::ReservedPort;
 
+pub use cluster::EtcdCluster;
+
 /// How long it may take to serve or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A real etcd of one member on 127.0.0.1, killed when this is dropped.
+/// A real etcd on 127.0.0.1, killed when this is dropped: alone, or a member of an [`EtcdCluster`].
 ///
 /// Its elections and heartbeats are quick, so that leases of one second are to be had. Methods
 /// block the thread for as long as it takes to start.
 pub struct Etcd {
     child: Option<Child>,
     directory: TempDir,
+    name: String,
+    /// All members of its cluster, as etcd wants them named.
+    cluster: String,
     client: ReservedPort,
     peer: ReservedPort,
     options: Vec<String>,
@@ -41,15 +48,24 @@ impl Etcd {
     ///
     /// As [`Etcd::start`], and if it does not take the options.
     pub fn with_options(options: &[&str]) -> Self {
-        let mut etcd = Self {
+        let mut etcd = Self::member("test", options);
+        etcd.cluster = etcd.peer_url();
+        etcd.launch();
+        etcd.wait_until_it_serves();
+        etcd
+    }
+
+    /// One that does not run yet, and does not know its cluster.
+    fn member(name: &str, options: &[&str]) -> Self {
+        Self {
             child: None,
             directory: directory(),
+            name: name.into(),
+            cluster: String::new(),
             client: reserve(),
             peer: reserve(),
             options: options.iter().map(|&option| option.into()).collect(),
-        };
-        etcd.serve();
-        etcd
+        }
     }
 
     /// Its address, as `127.0.0.1:PORT`; the same after a restart.
@@ -69,10 +85,11 @@ impl Etcd {
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If it does not start; a member of a cluster does once there are enough of them.
     pub fn restart(&mut self) {
         self.kill();
-        self.serve();
+        self.launch();
+        self.wait_until_it_serves();
     }
 
     /// A copy of its data, taken while it does not run: it is killed, and started again.
@@ -127,7 +144,12 @@ impl Etcd {
         self.directory.path().join("data")
     }
 
-    fn serve(&mut self) {
+    /// Where other members find it, with its name.
+    fn peer_url(&self) -> String {
+        format!("{}=http://{}", self.name, self.peer.address())
+    }
+
+    fn launch(&mut self) {
         let is_tls = self
             .options
             .iter()
@@ -137,7 +159,7 @@ impl Etcd {
         let peer = format!("http://{}", self.peer.address());
         let mut command = Command::new("etcd");
         command
-            .args(["--name", "test", "--logger", "zap"])
+            .args(["--name", &self.name, "--logger", "zap"])
             .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
             .arg("--data-dir")
             .arg(self.data())
@@ -145,7 +167,7 @@ impl Etcd {
             .args(["--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer])
             .args(["--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("test={peer}")])
+            .args(["--initial-cluster", &self.cluster])
             .args(&self.options);
         let child = match Child::spawn(&command) {
             Ok(child) => child,
@@ -154,10 +176,12 @@ impl Etcd {
             }
             Err(error) => panic!("etcd does not start: {error}"),
         };
-        child.wait_line(PATIENCE, |line| {
-            line.contains("serving client").then_some(())
-        });
         self.child = Some(child);
+    }
+
+    fn wait_until_it_serves(&self) {
+        let serves = |line: &str| line.contains("serving client").then_some(());
+        self.running().wait_line(PATIENCE, serves);
     }
 }
 

@@ -21,7 +21,7 @@ pub mod usage;
 #[cfg(target_os = "linux")]
 pub use child::Child;
 #[cfg(target_os = "linux")]
-pub use etcd::{Etcd, EtcdBackup};
+pub use etcd::{Etcd, EtcdBackup, EtcdCluster};
 #[cfg(target_os = "linux")]
 pub use fault_proxy::{Direction, FaultProxy};
 #[cfg(target_os = "linux")]

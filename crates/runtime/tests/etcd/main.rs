@@ -6,7 +6,9 @@ mod access;
 mod contract;
 mod leases;
 mod outages;
+mod quorum;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +41,27 @@ async fn until(mut holds: impl FnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// Follows a watch that has told of the workers `before` until those there are the workers `after`;
+/// who said goodbye on the way.
+async fn until_present(watch: &mut Watch, before: &[u64], after: &[u64]) -> Vec<u64> {
+    let mut present: BTreeSet<u64> = before.iter().copied().collect();
+    let mut left = Vec::new();
+    while !present.iter().eq(after) {
+        match next(watch).await {
+            InstanceEvent::Put(instance) => drop(present.insert(instance.worker.0)),
+            InstanceEvent::Present(all) => {
+                present = all.iter().map(|instance| instance.worker.0).collect();
+            }
+            InstanceEvent::Expired(worker) => drop(present.remove(&worker.0)),
+            InstanceEvent::Removed(worker) => {
+                present.remove(&worker.0);
+                left.push(worker.0);
+            }
+        }
+    }
+    left
 }
 
 /// What a process has of its own.

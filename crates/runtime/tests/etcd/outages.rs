@@ -28,19 +28,7 @@ async fn the_last_known_stay_and_what_is_missing_comes_back() {
     until(|| !reader.is_degraded() && !owner.is_degraded()).await;
     let _second = owner.discovery.register(instance(2)).await.unwrap();
     // Whether etcd has forgotten the first meanwhile or not, both are there in the end.
-    let mut present = vec![1];
-    while present != [1, 2] {
-        match next(&mut watch).await {
-            InstanceEvent::Put(instance) => present.push(instance.worker.0),
-            InstanceEvent::Present(all) => {
-                present = all.iter().map(|instance| instance.worker.0).collect();
-            }
-            InstanceEvent::Expired(worker) => present.retain(|known| *known != worker.0),
-            InstanceEvent::Removed(worker) => panic!("nobody said goodbye: {worker:?}"),
-        }
-        present.sort_unstable();
-        present.dedup();
-    }
+    assert_eq!(until_present(&mut watch, &[1], &[1, 2]).await, [0; 0]);
     assert_eq!(reader.list().await, [instance(1), instance(2)]);
 }
 
