@@ -1,14 +1,13 @@
 //! The request plane over NATS.
 
 mod address;
-mod client;
 mod config;
+mod dial;
 mod hub;
 mod link;
 mod message;
 mod server;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ use parking_lot::Mutex;
 pub use config::NatsPlaneConfig;
 
 use self::address::{Address, Target};
-use self::client::Client;
+use self::dial::NatsDialler;
 use self::hub::Hub;
 use self::server::Server;
 use super::connection::NatsConnection;
@@ -34,7 +33,8 @@ use crate::names::EndpointId;
 use crate::planes::PlaneError;
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
-    Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, Metrics, PEER_TARGET, PeerHandler, random,
+    Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, Metrics, PEER_TARGET, PeerHandler, Sessions,
+    random,
 };
 use crate::request_plane::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,
@@ -70,7 +70,7 @@ pub struct NatsPlane {
 }
 
 struct Inner {
-    client: Arc<Client>,
+    client: Arc<Sessions<NatsDialler>>,
     hub: Arc<Hub>,
     services: Services,
     tasks: Tasks,
@@ -114,12 +114,19 @@ impl NatsPlane {
             metrics: Metrics::server("nats", registry),
             services: services.clone(),
         });
-        let client = Arc::new(Client {
-            config,
-            hub: hub.clone(),
+        let client = Arc::new(Sessions {
+            session: config.session(),
+            incarnation,
+            max_requests: config.max_streams,
+            idle: config.idle,
+            farewell: config.connect_timeout,
+            dialler: NatsDialler {
+                config: Arc::new(config),
+                hub: hub.clone(),
+            },
             tasks: tasks.clone(),
             metrics: Metrics::client("nats", registry),
-            sessions: Mutex::new(HashMap::new()),
+            by_peer: Mutex::default(),
         });
         let run = hub.clone().run(sources, move |begun| server.begin(begun));
         let run = tasks.spawn(TaskKind::Critical, "nats_hub", run);

@@ -2,6 +2,7 @@
 //!
 //! A [`SharedSession`] is one end of a session; a [`Driver`] takes its bytes to and from a
 //! connection; an [`Answer`] is a client's stream, and [`Serving`] has the answers of a server.
+//! [`Sessions`] has those that a process is the client of.
 
 mod answer;
 mod carrier;
@@ -14,6 +15,7 @@ mod messages;
 mod metrics;
 mod peer_watch;
 mod serve;
+mod sessions;
 mod shared;
 mod upkeep;
 
@@ -28,10 +30,11 @@ pub(crate) use driver::{Driven, Driver};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::PeerHandler;
 pub(crate) use serve::Serving;
+pub(crate) use sessions::{Dial, Dialler, NoLink, Sessions};
+pub(crate) use shared::SharedSession;
 #[cfg(feature = "nats")]
 pub(crate) use shared::Wakers;
-pub(crate) use shared::{OpenFailure, SharedSession};
-pub(crate) use upkeep::{random, until_quiet};
+pub(crate) use upkeep::{keep_serving, random};
 
 /// Targets of the planes themselves begin so, which no endpoint's name does.
 const INTERNAL: char = '~';

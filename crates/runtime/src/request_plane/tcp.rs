@@ -1,13 +1,11 @@
 //! Requests and events over TCP.
 
 mod address;
-mod client;
 mod config;
 mod dial;
 mod server;
 mod tls;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,14 +24,14 @@ pub use config::TcpConfig;
 pub use tls::TlsError;
 
 use address::{Address, Process};
-use client::Client;
+use dial::TcpDialler;
 use server::Server;
 use tls::Tls;
 
 use super::services::Services;
 use super::session::{
     Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, EVENTS_TARGET, Metrics, PEER_TARGET,
-    PeerHandler, random, until_quiet,
+    PeerHandler, Sessions, random,
 };
 use super::{PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest};
 use crate::discovery::Instance;
@@ -69,7 +67,7 @@ pub struct TcpPlane {
 }
 
 struct Inner {
-    client: Arc<Client>,
+    client: Arc<Sessions<TcpDialler>>,
     services: Services,
     events: InProcessEvents,
     tasks: Tasks,
@@ -142,6 +140,7 @@ impl TcpPlane {
         ];
         let incarnation = Incarnation(random());
         let limit_bytes = config.max_frame_bytes;
+        let config = Arc::new(config);
         let server = Arc::new(Server {
             config: config.clone(),
             tls: tls.clone(),
@@ -151,14 +150,16 @@ impl TcpPlane {
             services: services.clone(),
             sessions: Mutex::default(),
         });
-        let client = Arc::new(Client {
+        let client = Arc::new(Sessions {
             session: config.session(),
-            config,
-            tls,
-            tasks: tasks.clone(),
             incarnation,
+            max_requests: config.max_streams,
+            idle: config.idle,
+            farewell: config.handshake_timeout,
+            dialler: TcpDialler { config, tls },
+            tasks: tasks.clone(),
             metrics: Metrics::client("tcp", registry),
-            sessions: Mutex::new(HashMap::new()),
+            by_peer: Mutex::default(),
         });
         let listener = tasks.spawn(TaskKind::Critical, "listener", server.listen(listener));
         Ok(Self {

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use forebay_mux::session::{Hello, Preface, Refusal, Session, SessionId};
-use futures::future;
 use tokio::sync::mpsc;
 
 use super::config::NatsPlaneConfig;
@@ -9,7 +8,9 @@ use super::hub::{Begun, End, Hub, subject};
 use super::link::PacketLink;
 use super::message::Message;
 use crate::request_plane::services::Services;
-use crate::request_plane::session::{Driven, Driver, Metrics, Serving, SharedSession, until_quiet};
+use crate::request_plane::session::{
+    Driven, Driver, Metrics, Serving, SharedSession, keep_serving,
+};
 use crate::tasks::{TaskKind, Tasks};
 
 /// What this process serves to others: a session for each of them.
@@ -38,15 +39,12 @@ impl Server {
         let limit_bytes = self.config.max_frame_bytes;
         let serving = Serving::new(session.clone(), self.services.clone(), limit_bytes);
         let mut driver = Driver::new(session.clone(), Some(serving));
-        let upkeep = async {
-            let is_quiet = || session.is_quiet() && !self.services.takes_streams();
-            self.tasks.shutdown_begun().await;
-            session.go_away(None);
-            until_quiet(&self.tasks, is_quiet).await;
-            session.close();
-            // The driver tells the peer, and ends.
-            future::pending::<()>().await
-        };
+        let upkeep = keep_serving(
+            &session,
+            &self.services,
+            &self.tasks,
+            self.config.connect_timeout,
+        );
         let drive = async {
             let Some(first) = self.next_hello(&mut hellos).await else {
                 return;

@@ -1,15 +1,22 @@
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use forebay_mux::session::{Hello, Preface, PrefaceError, Refusal};
+use forebay_mux::session::{
+    DetachCause, Hello, Incarnation, Preface, PrefaceError, Refusal, SessionId,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::address::Process;
+use super::address::{Address, Process};
 use super::config::TcpConfig;
 use super::tls::{Tls, TlsError, server_name};
-use crate::request_plane::session::{Connection, Io};
+use crate::request_plane::session::{Connection, Dial, Dialler, Io, NoLink};
+
+/// Waits before attempts to reattach a session, in turn, in milliseconds; the last stays.
+const BACK_OFF: [u64; 5] = [0, 25, 50, 100, 250];
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -25,36 +32,98 @@ pub(super) enum DialError {
     Failed(String),
 }
 
-/// Connects to a process, and says `hello` both ways.
-pub(super) async fn dial(
-    process: &Process,
-    config: &TcpConfig,
-    tls: Option<&Tls>,
-    hello: Hello,
-) -> Result<(Connection, Hello), DialError> {
-    let connecting = TcpStream::connect(&process.authority);
-    let socket = match timeout(config.connect_timeout, connecting).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(DialError::Unreachable);
+/// How this process connects to others.
+pub(super) struct TcpDialler {
+    pub(super) config: Arc<TcpConfig>,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl Dialler for TcpDialler {
+    type Address = Address;
+    type Peer = Process;
+    type Dial = TcpDial;
+
+    const TASK: &'static str = "session";
+
+    fn peer(address: &Address) -> Process {
+        address.process.clone()
+    }
+
+    fn expected(_: &Address) -> Option<Incarnation> {
+        None
+    }
+
+    fn dial(&self, address: &Address, _: SessionId) -> TcpDial {
+        TcpDial {
+            process: address.process.clone(),
+            config: self.config.clone(),
+            tls: self.tls.clone(),
         }
-        Ok(Err(error)) => return Err(failed(&error)),
-        Err(_) => return Err(DialError::Failed("no answer to the connect".to_owned())),
-    };
-    let shaking = async {
-        let mut io = secure(socket, process, tls).await?;
-        let hello = Preface::Hello(hello).encode();
-        io.write_all(&hello).await.map_err(|e| failed(&e))?;
-        io.flush().await.map_err(|e| failed(&e))?;
-        let (preface, input) = read_preface(&mut *io).await?;
-        match preface {
-            Preface::Hello(peer) => Ok((Connection::new(io, input, None), peer)),
-            Preface::Refused(refusal) => Err(DialError::Refused(refusal)),
+    }
+}
+
+/// Connects to one process.
+pub(super) struct TcpDial {
+    process: Process,
+    config: Arc<TcpConfig>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Dial for TcpDial {
+    type Link = Connection;
+
+    async fn attempt(
+        &mut self,
+        hello: Hello,
+        number: usize,
+    ) -> Result<(Hello, Connection), NoLink> {
+        let wait = BACK_OFF[number.min(BACK_OFF.len() - 1)];
+        sleep(Duration::from_millis(wait)).await;
+        let failure = match self.dial(hello).await {
+            Ok(dialled) => return Ok(dialled),
+            Err(failure) => failure,
+        };
+        let diagnostic = failure.to_string();
+        let cause = match failure {
+            DialError::Refused(refusal) => DetachCause::Refused(refusal),
+            DialError::Unreachable => DetachCause::Unreachable,
+            DialError::Failed(_) if hello.resumes => DetachCause::Cut,
+            DialError::Failed(_) => DetachCause::Unreachable,
+        };
+        Err(NoLink {
+            cause: Some(cause),
+            diagnostic,
+        })
+    }
+}
+
+impl TcpDial {
+    /// Connects, and says hello both ways.
+    async fn dial(&self, hello: Hello) -> Result<(Hello, Connection), DialError> {
+        let connecting = TcpStream::connect(&self.process.authority);
+        let socket = match timeout(self.config.connect_timeout, connecting).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(DialError::Unreachable);
+            }
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(_) => return Err(DialError::Failed("no answer to the connect".to_owned())),
+        };
+        let shaking = async {
+            let mut io = secure(socket, &self.process, self.tls.as_deref()).await?;
+            let hello = Preface::Hello(hello).encode();
+            io.write_all(&hello).await.map_err(|e| failed(&e))?;
+            io.flush().await.map_err(|e| failed(&e))?;
+            let (preface, input) = read_preface(&mut *io).await?;
+            match preface {
+                Preface::Hello(peer) => Ok((peer, Connection::new(io, input, None))),
+                Preface::Refused(refusal) => Err(DialError::Refused(refusal)),
+            }
+        };
+        match timeout(self.config.handshake_timeout, shaking).await {
+            Ok(shaken) => shaken,
+            Err(_) => Err(DialError::Failed("no answer to the handshake".to_owned())),
         }
-    };
-    match timeout(config.handshake_timeout, shaking).await {
-        Ok(shaken) => shaken,
-        Err(_) => Err(DialError::Failed("no answer to the handshake".to_owned())),
     }
 }
 

@@ -11,10 +11,9 @@ use tokio::time::{sleep, timeout};
 use super::config::TcpConfig;
 use super::dial::{DialError, no_member, read_preface, refuse};
 use super::tls::Tls;
-use super::until_quiet;
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
-    Connection, Driven, Driver, Io, Metrics, Serving, SharedSession,
+    Connection, Driven, Driver, Io, Metrics, Serving, SharedSession, keep_serving,
 };
 use crate::tasks::{TaskKind, Tasks};
 
@@ -23,7 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What this process serves to others: a session for each of them, with a connection at a time.
 pub(super) struct Server {
-    pub(super) config: TcpConfig,
+    pub(super) config: Arc<TcpConfig>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) tasks: Tasks,
     pub(super) incarnation: Incarnation,
@@ -184,15 +183,12 @@ impl Server {
             self.config.max_frame_bytes,
         );
         let mut driver = Driver::new(session.clone(), Some(serving));
-        let upkeep = async {
-            let is_quiet = || session.is_quiet() && !self.services.takes_streams();
-            self.tasks.shutdown_begun().await;
-            session.go_away(None);
-            until_quiet(&self.tasks, is_quiet).await;
-            session.close();
-            // The driver tells the peer, and ends; one that does not take it is waited for no longer.
-            sleep(self.config.handshake_timeout).await;
-        };
+        let upkeep = keep_serving(
+            &session,
+            &self.services,
+            &self.tasks,
+            self.config.handshake_timeout,
+        );
         let drive = async {
             if !self.attach(&session, &mut driver, arrival) {
                 return;
