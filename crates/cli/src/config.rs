@@ -1,15 +1,14 @@
 //! The settings of `forebay serve`.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use forebay_frontend::FrontendConfig;
 use forebay_mock_engine::MockerConfig;
 use forebay_native_engine::EngineConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::ShutdownConfig;
+use forebay_runtime::command::IoThreads;
 use forebay_settings::Settings;
 use forebay_worker::WorkerConfig;
 use forebay_worker::engines::{EnginesConfig, EnginesSpec, SamplingConfig};
@@ -39,10 +38,8 @@ pub(crate) struct ServeConfig {
     pub(crate) workers: EnginesConfig,
     /// Each worker.
     pub(crate) worker: WorkerConfig,
-    /// Threads that serve connections and carry tokens, at least 1; engines compute on their own.
-    /// Default: half of the cores. A token is carried in a few microseconds, so that to wake one
-    /// more thread for it costs more than it saves.
-    pub(crate) io_threads: Option<NonZeroUsize>,
+    /// Threads that serve connections and carry tokens.
+    pub(crate) io_threads: IoThreads,
     /// Native engines, all together: they share the threads and the KV memory evenly.
     pub(crate) engine: EngineConfig,
     /// Each mocker.
@@ -52,19 +49,9 @@ pub(crate) struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// [`Self::io_threads`] with its default.
-    pub(crate) fn io_threads(&self) -> usize {
-        let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
-        let half = || cores().div_ceil(2);
-        self.io_threads.map_or_else(half, NonZeroUsize::get)
-    }
-
     /// Checks every part, before anything is fetched or started.
     pub(crate) fn check(&self) -> Result<()> {
-        ensure!(
-            self.io_threads.is_none_or(|n| n.get() <= MOST_THREADS),
-            "io_threads must be from 1 to {MOST_THREADS}"
-        );
+        self.io_threads.check()?;
         self.engines().check()?;
         self.frontend.check()?;
         self.worker.check()?;
@@ -85,9 +72,6 @@ impl ServeConfig {
         }
     }
 }
-
-/// No machine gains by more.
-const MOST_THREADS: usize = 1024;
 
 /// Tables whose keys are the user's.
 const OPEN: &[&str] = &["mocker.perf_model", "telemetry.otlp.headers"];

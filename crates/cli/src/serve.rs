@@ -1,6 +1,7 @@
 //! `forebay serve`: a model, its workers and the frontend in one process.
 
 mod banner;
+mod question;
 
 use std::io;
 use std::net::SocketAddr;

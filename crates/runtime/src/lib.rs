@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod cause;
+#[cfg(feature = "command")]
+pub mod command;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;

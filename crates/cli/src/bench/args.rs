@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -159,9 +160,9 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// Threads of the runtime that generates the load; at least 1.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
+    /// Threads of the runtime that generates the load.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.threads).expect("the command line takes 1 to 1024")
     }
 
     /// What to measure; reads the trace and the environment.

@@ -4,6 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use forebay_frontend::command::client_surface;
+
+use super::question::Question;
+
 /// What is served, where, and what can be reached there.
 pub(super) struct Banner<'a> {
     pub(super) version: &'a str,
@@ -35,12 +39,8 @@ impl fmt::Display for Banner<'_> {
             1 => format!("1 {engine} engine"),
             workers => format!("{workers} {engine} engines, chosen by {router_mode}"),
         };
-        let reach = match address.ip() {
-            ip if ip.is_loopback() => "this machine only",
-            ip if ip.is_unspecified() => "every network of this machine, without authentication",
-            _ => "the network of this address, without authentication",
-        };
-        let prompt = "What is the capital of France?";
+        let question = Question { address, model };
+        let clients = client_surface(*address);
         write!(
             f,
             r#"forebay {version}
@@ -49,14 +49,9 @@ workers   {workers}
 address   http://{address}
 
 Try it:
-  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "{prompt}"}}]}}'
-
+{question}
 Open surfaces:
-  http://{address} ({reach})
-    POST /v1/chat/completions  /v1/completions
-    GET  /v1/models  /health  /live  /ready  /metrics  /openapi.json
-
+{clients}
 Ctrl-C drains and stops.
 "#
         )

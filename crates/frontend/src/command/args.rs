@@ -1,5 +1,6 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
+use forebay_runtime::command::PlanesArgs;
 use forebay_settings::{Flag, Settings, SettingsArgs};
 
 use super::settings::{FrontendSettings, OPEN};
@@ -28,32 +29,8 @@ pub struct FrontendArgs {
     #[arg(long, value_name = "MODE", value_parser = ROUTER_MODES, hide_possible_values = true)]
     router_mode: Option<String>,
 
-    /// The deployment that it answers for [default: forebay]
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
-
-    /// How it finds workers: file:DIR, etcd://HOST:PORT[,HOST:PORT] [default: file:, a directory of
-    /// this user's]
-    #[arg(long, value_name = "WHERE")]
-    discovery: Option<String>,
-
-    /// What requests and answers go by: tcp, nats or nats://HOST:PORT [default: tcp]
-    #[arg(long, value_name = "HOW")]
-    requests: Option<String>,
-
-    /// What KV events, and frontends' news for each other, go by: tcp or nats://HOST:PORT
-    /// [default: what requests go by]
-    #[arg(long, value_name = "HOW")]
-    events: Option<String>,
-
-    /// Where it listens for other frontends over TCP; port 0 takes a free one
-    /// [default: 127.0.0.1:0]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-
-    /// The host, or HOST:PORT, under which they reach that [default: where it listens]
-    #[arg(long, value_name = "HOST[:PORT]")]
-    advertise: Option<String>,
+    #[command(flatten)]
+    planes: PlanesArgs,
 
     #[command(flatten)]
     pub(super) settings: SettingsArgs,
@@ -73,20 +50,15 @@ impl FrontendArgs {
 
     /// The settings that were given; a flag of its own wins over `--set`.
     fn flags(&self) -> Vec<Flag> {
-        let text = |name, key, value: &Option<String>| Flag::given(name, key, value.as_deref());
         let host = self.host.map(|host| host.to_string());
-        let listen = self.listen.map(|address| address.to_string());
-        self.settings.flags([
+        let router_mode = self.router_mode.as_deref();
+        let own = [
             Flag::given("--host", "frontend.host", host),
             Flag::given("--port", "frontend.port", self.port),
-            text("--router-mode", "frontend.router.mode", &self.router_mode),
-            text("--namespace", "namespace", &self.namespace),
-            text("--discovery", "planes.discovery", &self.discovery),
-            text("--requests", "planes.requests", &self.requests),
-            text("--events", "planes.events", &self.events),
-            Flag::given("--listen", "planes.listen", listen),
-            text("--advertise", "planes.advertise", &self.advertise),
-        ])
+            Flag::given("--router-mode", "frontend.router.mode", router_mode),
+        ];
+        let planes = self.planes.flags("namespace");
+        self.settings.flags(own.into_iter().chain(planes))
     }
 }
 

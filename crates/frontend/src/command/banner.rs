@@ -1,7 +1,10 @@
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use forebay_runtime::PlanesConfig;
+use forebay_runtime::command::{Surface, guard};
+
+use super::client_surface;
 
 /// What the user sees when the frontend listens: where, for which deployment, and what is open.
 pub(super) struct Banner<'a> {
@@ -33,8 +36,8 @@ impl fmt::Display for Banner<'_> {
             true => "known to the other frontends",
             false => "of this frontend alone",
         };
-        let reach_of_clients = reach(address.ip());
-        writeln!(
+        let clients = client_surface(*address);
+        write!(
             f,
             r#"forebay-frontend {version}
 models     those of the workers in {namespace}, as they come and go
@@ -48,31 +51,20 @@ See what is served:
   curl http://{address}/v1/models
 
 Open surfaces:
-  http://{address} ({reach_of_clients}, without authentication)
-    POST /v1/chat/completions  /v1/completions
-    GET  /v1/models  /health  /live  /ready  /metrics  /openapi.json"#,
+{clients}"#,
             discovery = planes.discovery_in_use(),
             requests = planes.requests,
             events = planes.events_in_use(),
         )?;
-        if let Some(listens) = listens {
-            let guard = match (planes.tls.is_on(), planes.tls.ca.is_some()) {
-                (false, _) => "without TLS",
-                (true, false) => "TLS",
-                (true, true) => "mutual TLS",
+        if let Some(address) = *listens {
+            let planes = Surface {
+                scheme: "tcp",
+                address,
+                guard: guard(&planes.tls),
+                offers: &["the deployment's other frontends"],
             };
-            let reach = reach(listens.ip());
-            writeln!(f, "  tcp://{listens} ({reach}, {guard})")?;
-            writeln!(f, "    the deployment's other frontends")?;
+            write!(f, "{planes}")?;
         }
         writeln!(f, "\nCtrl-C drains and stops.")
-    }
-}
-
-fn reach(ip: IpAddr) -> &'static str {
-    match ip {
-        ip if ip.is_loopback() => "this machine only",
-        ip if ip.is_unspecified() => "every network of this machine",
-        _ => "the network of this address",
     }
 }

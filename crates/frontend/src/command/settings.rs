@@ -1,8 +1,6 @@
-use std::num::NonZeroUsize;
-use std::thread::available_parallelism;
-
 use forebay_observability::TelemetryConfig;
-use forebay_runtime::{EndpointId, PlanesConfig, ShutdownConfig};
+use forebay_runtime::command::IoThreads;
+use forebay_runtime::{ConfigError, EndpointId, PlanesConfig, ShutdownConfig};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -19,10 +17,8 @@ pub struct FrontendSettings {
     pub frontend: FrontendConfig,
     /// How it finds the rest of the deployment and talks to it.
     pub planes: PlanesConfig,
-    /// Threads that serve connections and carry tokens, 1 to 1024. Default: half of the cores. A
-    /// token is carried in a few microseconds, so that to wake one more thread for it costs more
-    /// than it saves.
-    pub io_threads: Option<NonZeroUsize>,
+    /// Threads that serve connections and carry tokens.
+    pub io_threads: IoThreads,
     /// How it ends.
     pub shutdown: ShutdownConfig,
     /// Logs and traces.
@@ -35,15 +31,12 @@ impl Default for FrontendSettings {
             namespace: "forebay".into(),
             frontend: FrontendConfig::default(),
             planes: PlanesConfig::default(),
-            io_threads: None,
+            io_threads: IoThreads::default(),
             shutdown: ShutdownConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
 }
-
-/// No machine gains by more.
-const MOST_THREADS: usize = 1024;
 
 /// Tables whose keys are the user's.
 pub(super) const OPEN: &[&str] = &["telemetry.otlp.headers"];
@@ -60,27 +53,14 @@ impl FrontendSettings {
     ///
     /// [`Error`], for the first that cannot be.
     pub fn check(&self) -> Result<(), Error> {
-        if self.io_threads.is_some_and(|n| n.get() > MOST_THREADS) {
-            return Err(Error::Setting {
-                setting: "io_threads",
-                expected: "from 1 to 1024",
-            });
-        }
+        self.io_threads.check()?;
         let endpoint = EndpointId::new(&self.namespace, "frontend", "router");
-        endpoint.map_err(|_| Error::Setting {
+        endpoint.map_err(|_| ConfigError {
             setting: "namespace",
             expected: "1 to 63 of a-z, 0-9, - and _, a letter or digit first",
         })?;
         self.frontend.check()?;
         self.planes.check_shared().map_err(Error::Planes)?;
         self.shutdown.check().map_err(Error::Shutdown)
-    }
-
-    /// [`Self::io_threads`] with its default.
-    pub(super) fn io_threads(&self) -> NonZeroUsize {
-        self.io_threads.unwrap_or_else(|| {
-            let cores = available_parallelism().map_or(1, NonZeroUsize::get);
-            NonZeroUsize::new(cores.div_ceil(2)).unwrap_or(NonZeroUsize::MIN)
-        })
     }
 }

@@ -1,5 +1,4 @@
-use std::net::SocketAddr;
-
+use forebay_runtime::command::PlanesArgs;
 use forebay_settings::{Flag, Settings, SettingsArgs};
 
 use super::settings::{OPEN, WorkerSettings};
@@ -34,35 +33,13 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
 
-    /// The deployment that it belongs to [default: forebay]
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
-
-    /// How others find it: file:DIR, etcd://HOST:PORT[,HOST:PORT] [default: file:, a directory of
-    /// this user's]
-    #[arg(long, value_name = "WHERE")]
-    discovery: Option<String>,
-
-    /// What requests and answers go by: tcp, nats or nats://HOST:PORT [default: tcp]
-    #[arg(long, value_name = "HOW")]
-    requests: Option<String>,
-
-    /// What KV events and load go by: tcp or nats://HOST:PORT [default: what requests go by]
-    #[arg(long, value_name = "HOW")]
-    events: Option<String>,
-
-    /// Where it listens for requests over TCP; port 0 takes a free one [default: 127.0.0.1:0]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-
-    /// The host, or HOST:PORT, under which others reach that [default: where it listens]
-    #[arg(long, value_name = "HOST[:PORT]")]
-    advertise: Option<String>,
-
     /// The port for /health, /metrics, /metadata and control of the engines, on 127.0.0.1 unless
     /// status.host is set; 0 takes a free one [default: none]
     #[arg(long, value_name = "PORT")]
     status_port: Option<u16>,
+
+    #[command(flatten)]
+    planes: PlanesArgs,
 
     #[command(flatten)]
     pub(super) settings: SettingsArgs,
@@ -83,9 +60,8 @@ impl WorkerArgs {
     /// The settings that were given; a flag of its own wins over `--set`.
     fn flags(&self) -> Vec<Flag> {
         let text = |name, key, value: &Option<String>| Flag::given(name, key, value.as_deref());
-        let listen = self.listen.map(|address| address.to_string());
         let engine = self.engine.map(EngineKind::as_str);
-        self.settings.flags([
+        let own = [
             text("MODEL", "model", &self.model),
             text(
                 "--served-model-name",
@@ -102,14 +78,10 @@ impl WorkerArgs {
                 "engine.kv_cache_bytes",
                 self.kv_cache_bytes,
             ),
-            text("--namespace", "worker.namespace", &self.namespace),
-            text("--discovery", "planes.discovery", &self.discovery),
-            text("--requests", "planes.requests", &self.requests),
-            text("--events", "planes.events", &self.events),
-            Flag::given("--listen", "planes.listen", listen),
-            text("--advertise", "planes.advertise", &self.advertise),
             Flag::given("--status-port", "status.port", self.status_port),
-        ])
+        ];
+        let planes = self.planes.flags("worker.namespace");
+        self.settings.flags(own.into_iter().chain(planes))
     }
 }
 

@@ -1,7 +1,8 @@
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use forebay_runtime::PlanesConfig;
+use forebay_runtime::command::{Surface, guard};
 
 use crate::WorkerHandle;
 
@@ -57,33 +58,27 @@ impl fmt::Display for Banner<'_> {
         if listens.is_none() && status.is_none() {
             writeln!(f, "  none")?;
         }
-        if let Some(listens) = listens {
-            let guard = match (planes.tls.is_on(), planes.tls.ca.is_some()) {
-                (false, _) => "without TLS",
-                (true, false) => "TLS",
-                (true, true) => "mutual TLS",
+        if let Some(address) = *listens {
+            let planes = Surface {
+                scheme: "tcp",
+                address,
+                guard: guard(&planes.tls),
+                offers: &["the deployment's requests and events"],
             };
-            let reach = reach(listens.ip());
-            writeln!(f, "  tcp://{listens} ({reach}, {guard})")?;
-            writeln!(f, "    the deployment's requests and events")?;
+            write!(f, "{planes}")?;
         }
-        if let Some(status) = status {
-            let reach = reach(status.ip());
-            writeln!(f, "  http://{status} ({reach}, without authentication)")?;
-            writeln!(f, "    GET  /health  /live  /ready  /metrics  /metadata")?;
-            writeln!(
-                f,
-                "    POST /engine/pause  /engine/resume  /engine/clear-kv-cache"
-            )?;
+        if let Some(address) = *status {
+            let status = Surface {
+                scheme: "http",
+                address,
+                guard: "without authentication",
+                offers: &[
+                    "GET  /health  /live  /ready  /metrics  /metadata",
+                    "POST /engine/pause  /engine/resume  /engine/clear-kv-cache",
+                ],
+            };
+            write!(f, "{status}")?;
         }
         writeln!(f, "\nCtrl-C drains and stops.")
-    }
-}
-
-fn reach(ip: IpAddr) -> &'static str {
-    match ip {
-        ip if ip.is_loopback() => "this machine only",
-        ip if ip.is_unspecified() => "every network of this machine",
-        _ => "the network of this address",
     }
 }

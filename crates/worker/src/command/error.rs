@@ -22,13 +22,8 @@ pub enum Error {
     #[error("wrong setting in `shutdown`")]
     Shutdown(#[source] forebay_runtime::ConfigError),
     /// A setting is out of its range.
-    #[error("{setting} must be {expected}")]
-    Setting {
-        /// The setting's key.
-        setting: &'static str,
-        /// Its range.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] forebay_runtime::ConfigError),
     /// Logs or traces cannot be.
     #[error(transparent)]
     Telemetry(#[from] forebay_observability::Error),

@@ -8,9 +8,8 @@ mod run;
 mod settings;
 
 use std::io;
-use std::num::NonZeroUsize;
 
-use tokio::runtime::Builder;
+use forebay_runtime::command;
 
 pub use args::WorkerArgs;
 pub use error::Error;
@@ -19,9 +18,6 @@ pub use settings::WorkerSettings;
 
 /// Reads the settings and carries out the command on threads of its own. What the user shall see
 /// goes to `print`. Gives the exit code.
-///
-/// It waits for no thread at the end: what had to end has ended, and after a second signal nothing
-/// has to.
 ///
 /// # Errors
 ///
@@ -37,13 +33,5 @@ pub fn execute(
     }
     let settings = settings.values;
     settings.check()?;
-    let threads = settings.io_threads();
-    let mut builder = match threads {
-        NonZeroUsize::MIN => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    let runtime = builder.worker_threads(threads.get()).enable_all().build()?;
-    let code = runtime.block_on(run(settings, print));
-    runtime.shutdown_background();
-    code
+    command::execute(settings.io_threads.get(), run(settings, print))
 }

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 
 use forebay_mock_engine::MockerConfig;
 use forebay_observability::TelemetryConfig;
+use forebay_runtime::command::IoThreads;
 use forebay_runtime::{PlanesConfig, ShutdownConfig};
 use serde::{Deserialize, Serialize};
 
@@ -42,17 +41,13 @@ pub struct WorkerSettings {
     pub planes: PlanesConfig,
     /// Where it tells about itself.
     pub status: StatusConfig,
-    /// Threads that carry tokens, 1 to 1024; engines compute on their own. Default: half of the
-    /// cores.
-    pub io_threads: Option<NonZeroUsize>,
+    /// Threads that carry tokens.
+    pub io_threads: IoThreads,
     /// How it ends.
     pub shutdown: ShutdownConfig,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
-
-/// No machine gains by more.
-const MOST_THREADS: usize = 1024;
 
 /// Tables whose keys are the user's.
 pub(super) const OPEN: &[&str] = &["mocker.perf_model", "telemetry.otlp.headers", "topology"];
@@ -71,23 +66,11 @@ impl WorkerSettings {
     ///
     /// [`Error`], for the first that cannot be.
     pub fn check(&self) -> Result<(), Error> {
-        if self.io_threads.is_some_and(|n| n.get() > MOST_THREADS) {
-            let setting = "io_threads";
-            let expected = "from 1 to 1024";
-            return Err(Error::Setting { setting, expected });
-        }
+        self.io_threads.check()?;
         self.engines().check()?;
         self.worker.check().map_err(Error::Worker)?;
         self.planes.check_shared().map_err(Error::Planes)?;
         self.shutdown.check().map_err(Error::Shutdown)
-    }
-
-    /// [`Self::io_threads`] with its default.
-    pub(super) fn io_threads(&self) -> NonZeroUsize {
-        self.io_threads.unwrap_or_else(|| {
-            let cores = available_parallelism().map_or(1, NonZeroUsize::get);
-            NonZeroUsize::new(cores.div_ceil(2)).unwrap_or(NonZeroUsize::MIN)
-        })
     }
 
     /// The host by which others reach the machine, if it is set.
