@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+mod busy;
+#[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
 mod etcd;
@@ -18,6 +20,8 @@ mod reserved_port;
 #[cfg(target_os = "linux")]
 pub mod usage;
 
+#[cfg(target_os = "linux")]
+pub use busy::{Busy, BusyShare};
 #[cfg(target_os = "linux")]
 pub use child::Child;
 #[cfg(target_os = "linux")]
