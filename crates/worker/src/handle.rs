@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use forebay_engine::remote::WorkerCard;
+use forebay_engine::remote::{KvFigures, WorkerCard};
 use forebay_engine::{Control, Error, ErrorClass, Load};
 use forebay_tokens::WorkerId;
 use tokio::sync::watch;
@@ -50,6 +50,12 @@ impl WorkerHandle {
     pub fn load(&self) -> Option<Load> {
         let standing = self.standing.borrow();
         standing.as_ref().map(|now| now.handler.load())
+    }
+
+    /// What its engine's KV events come to; `None` while the engine is gone.
+    pub fn kv_figures(&self) -> Option<KvFigures> {
+        let standing = self.standing.borrow();
+        standing.as_ref().map(|now| now.handler.kv_figures())
     }
 
     /// Changes the engine's state, as an operator wants it. A pause takes the worker out of

@@ -17,6 +17,7 @@ use super::artefact::Artefacts;
 use super::artefact_parts;
 use super::frames::encode;
 use super::generate_frame::decode_operation;
+use super::kv_figures::KvFigures;
 use super::kv_frames::read_position;
 use super::kv_publisher::KvPublisher;
 use super::kv_truth::KvTruth;
@@ -110,6 +111,11 @@ impl EngineHandler {
     /// What the engine has to do and holds.
     pub fn load(&self) -> Load {
         self.engine.load()
+    }
+
+    /// What the engine's KV events come to, as far as they are published.
+    pub fn kv_figures(&self) -> KvFigures {
+        self.kv_truth.figures()
     }
 
     /// Changes the engine's state, as a client may ask for it.

@@ -48,6 +48,7 @@ impl KvPublisher {
         tasks: Tasks,
     ) -> Self {
         let ledger = KvLedger::new(LedgerConfig::default(), publisher.epoch());
+        truth.counts().ledger(&ledger);
         Self {
             engine,
             publisher,
@@ -114,8 +115,13 @@ impl KvPublisher {
         let batches = match self.change_at_once(batch) {
             Ok(batches) => batches,
             Err(KvEventBatch { rank, events, .. }) => {
-                let ledger = self.ledger.clone();
-                let change = move || ledger.lock().change(rank, events);
+                let (ledger, counts) = (self.ledger.clone(), self.truth.counts().clone());
+                let change = move || {
+                    let mut ledger = ledger.lock();
+                    let batches = ledger.change(rank, events);
+                    counts.ledger(&ledger);
+                    batches
+                };
                 let changed = self.tasks.run_blocking("kv_change", change).await;
                 changed.map_err(stopping)?
             }
@@ -127,7 +133,11 @@ impl KvPublisher {
     /// Gives the change back, if somebody copies a snapshot now, which takes long.
     fn change_at_once(&self, batch: KvEventBatch) -> Result<Vec<Arc<KvBatch>>, KvEventBatch> {
         match self.ledger.try_lock() {
-            Some(mut ledger) => Ok(ledger.change(batch.rank, batch.events)),
+            Some(mut ledger) => {
+                let batches = ledger.change(batch.rank, batch.events);
+                self.truth.counts().ledger(&ledger);
+                Ok(batches)
+            }
             None => Err(batch),
         }
     }
@@ -135,8 +145,13 @@ impl KvPublisher {
     /// Takes what a rank holds, at the beginning of a subscription.
     async fn replace(&mut self, batch: KvEventBatch) -> Result<(), Error> {
         let KvEventBatch { rank, events, .. } = batch;
-        let ledger = self.ledger.clone();
-        let replace = move || ledger.lock().replace(rank, events);
+        let (ledger, counts) = (self.ledger.clone(), self.truth.counts().clone());
+        let replace = move || {
+            let mut ledger = ledger.lock();
+            let batches = ledger.replace(rank, events);
+            counts.ledger(&ledger);
+            batches
+        };
         let replaced = self.tasks.run_blocking("kv_replace", replace).await;
         let batches = replaced.map_err(stopping)?;
         self.publish(&batches);

@@ -6,11 +6,15 @@ use forebay_runtime::{ResponseStream, Tasks};
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
+use super::kv_figures::{KvCounts, KvFigures};
 use super::kv_frames::encode_sync;
 
 /// The newest ledger of a worker's KV events, as its publisher writes it and the handler reads it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KvTruth(Arc<Mutex<Option<Told>>>);
+pub(super) struct KvTruth {
+    told: Arc<Mutex<Option<Told>>>,
+    counts: Arc<KvCounts>,
+}
 
 /// A ledger that has the whole of the engine's caches.
 #[derive(Clone, Debug)]
@@ -22,16 +26,28 @@ struct Told {
 impl KvTruth {
     /// From now on followers are told from this ledger.
     pub(super) fn tell(&self, ledger: Arc<Mutex<KvLedger>>, tasks: Tasks) {
-        *self.0.lock() = Some(Told { ledger, tasks });
+        *self.told.lock() = Some(Told { ledger, tasks });
+    }
+
+    /// What the publisher has to keep up to date.
+    pub(super) fn counts(&self) -> &Arc<KvCounts> {
+        &self.counts
+    }
+
+    /// What it comes to now.
+    pub(super) fn figures(&self) -> KvFigures {
+        self.counts.figures()
     }
 
     /// The frames that answer a `KvSyncRequest`, made off the async threads.
     pub(super) fn sync(&self, since: Option<KvPosition>) -> ResponseStream {
-        let told = self.0.lock().clone();
+        let told = self.told.lock().clone();
+        let counts = self.counts.clone();
         let frames = async move {
             let Told { ledger, tasks } = told.ok_or_else(unpublished)?;
             let sync = move || {
                 let sync = ledger.lock().sync(since);
+                counts.answer(&sync.answer);
                 encode_sync(sync)
             };
             tasks.run_blocking("kv_sync", sync).await.map_err(stopping)

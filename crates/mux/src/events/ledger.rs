@@ -109,6 +109,17 @@ impl KvLedger {
         self.ranks.values().map(Holdings::len).sum()
     }
 
+    /// The recent batches that it keeps for those that missed some: how many, and how many bytes
+    /// they count, at most [`LedgerConfig::ring_bytes`].
+    pub fn ring(&self) -> (usize, usize) {
+        (self.ring.len(), self.ring_bytes)
+    }
+
+    /// Its bounds.
+    pub fn config(&self) -> LedgerConfig {
+        self.config
+    }
+
     /// Whether it holds no block.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,7 +1,6 @@
 use std::io;
 use std::iter;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 
 use forebay_observability::{BuildInfo, Registry, Telemetry};
 use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
@@ -12,10 +11,10 @@ use tracing::info;
 
 use super::banner::Banner;
 use super::error::Error;
-use super::metrics::LoadCollector;
+use super::metrics::{self, Workers};
 use super::settings::WorkerSettings;
 use crate::status::{StatusProcess, StatusServer};
-use crate::{Worker, WorkerHandle, engines};
+use crate::{Worker, engines};
 
 const BUILD: BuildInfo = BuildInfo {
     service: "forebay-worker",
@@ -104,9 +103,8 @@ impl Process {
             self.health.condition(name, "starting")
         };
         let conditions: Vec<_> = ids.iter().map(condition).collect();
-        let known = Arc::default();
-        let load = LoadCollector::new(Arc::clone(&known));
-        self.metrics.register_collector(load);
+        let known = Workers::default();
+        metrics::register(&self.metrics, &known);
         let status = self.tell(settings, &known).await?;
         let planes = &settings.planes;
         let connecting = planes.connect(&self.tasks, &self.metrics, &self.health);
@@ -140,7 +138,7 @@ impl Process {
     async fn tell(
         &self,
         settings: &WorkerSettings,
-        workers: &Arc<OnceLock<Vec<WorkerHandle>>>,
+        workers: &Workers,
     ) -> Result<Option<SocketAddr>, Error> {
         let Some(address) = settings.status.address() else {
             return Ok(None);

@@ -229,7 +229,7 @@ impl Follower {
 async fn followers_know_what_the_cache_holds() {
     let mut deployment = Deployment::new().await;
     deployment.toy.store(1);
-    let _worker = deployment.start().await.unwrap();
+    let worker = deployment.start().await.unwrap();
     let instance = deployment.put().await;
     let mut early = Follower::of(deployment.remote(instance.clone()));
     early.until([1]).await;
@@ -241,12 +241,17 @@ async fn followers_know_what_the_cache_holds() {
     early.until([1, 2, 3]).await;
     late.until([1, 2, 3]).await;
     assert_eq!((early.resets, late.resets), (1, 1), "nothing was lost");
+
+    let figures = worker.handle().kv_figures().unwrap();
+    assert_eq!((figures.announced_blocks, figures.ring_batches), (3, 3));
+    assert_eq!((figures.snapshots, figures.ranges), (2, 0));
+    assert!((1..figures.ring_limit_bytes).contains(&figures.ring_bytes));
 }
 
 #[tokio::test]
 async fn what_a_follower_misses_is_repaired() {
     let mut deployment = Deployment::new().await;
-    let _worker = deployment.start().await.unwrap();
+    let worker = deployment.start().await.unwrap();
     let instance = deployment.put().await;
     let mut follower = Follower::of(deployment.remote(instance));
     follower.until([]).await;
@@ -264,6 +269,9 @@ async fn what_a_follower_misses_is_repaired() {
         tokio::task::yield_now().await;
     }
     follower.until(0..3000).await;
+    let figures = worker.handle().kv_figures().unwrap();
+    assert_eq!(figures.announced_blocks, 3000);
+    assert!(figures.ranges > 0, "{figures:?}");
 }
 
 #[tokio::test]

@@ -1,19 +1,18 @@
 use std::fmt;
-use std::sync::{Arc, OnceLock};
 
 use forebay_engine::Load;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Unit;
 
+use super::{Workers, unit};
 use crate::WorkerHandle;
 
 /// Tells at each scrape what the engines of the process have to do and hold, all together: it costs
 /// the requests nothing. An engine that is gone counts as nothing.
 #[derive(Debug)]
 pub(super) struct LoadCollector {
-    workers: Arc<OnceLock<Vec<WorkerHandle>>>,
+    workers: Workers,
 }
 
 struct LoadGauge {
@@ -63,8 +62,7 @@ const GAUGES: [LoadGauge; 6] = [
 ];
 
 impl LoadCollector {
-    /// Of workers that are not set before they have started.
-    pub(super) fn new(workers: Arc<OnceLock<Vec<WorkerHandle>>>) -> Self {
+    pub(super) fn new(workers: Workers) -> Self {
         Self { workers }
     }
 }
@@ -75,10 +73,7 @@ impl Collector for LoadCollector {
         let loads: Vec<_> = workers.iter().filter_map(WorkerHandle::load).collect();
         for gauge in &GAUGES {
             let sum = ConstGauge::<u64>::new(loads.iter().map(gauge.value).sum());
-            let unit = match gauge.unit {
-                "" => None,
-                unit => Some(Unit::Other(unit.to_owned())),
-            };
+            let unit = unit(gauge.unit);
             let kind = sum.metric_type();
             let family = encoder.encode_descriptor(gauge.name, gauge.help, unit.as_ref(), kind)?;
             sum.encode(family)?;
