@@ -16,8 +16,8 @@ use forebay_observability::Registry;
 use forebay_protocols::worker::StopConditions;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
-    EventPlane, EventStream, Instance, MemoryDiscovery, PlaneError, Planes, Publisher, Tasks,
-    TcpConfig, TcpPlane, Topic,
+    EventPlane, EventStream, Health, Instance, MemoryDiscovery, PlaneError, Planes, Publisher,
+    Tasks, TcpConfig, TcpPlane, Topic,
 };
 use forebay_tokens::{ContentKey, KvEvent, RoutingHash, Tier, WorkerId};
 use forebay_worker::{Worker, WorkerConfig, WorkerSpec};
@@ -169,7 +169,13 @@ async fn every_router_knows_every_worker_s_cache_though_events_are_lost_in_proce
 async fn every_router_knows_every_worker_s_cache_though_events_are_lost_over_tcp() {
     let tasks = Tasks::new(&Registry::new());
     let bind = async || {
-        let plane = TcpPlane::bind(TcpConfig::default(), &tasks, &Registry::new()).await;
+        let plane = TcpPlane::bind(
+            TcpConfig::default(),
+            &tasks,
+            &Registry::new(),
+            &Health::new(),
+        )
+        .await;
         Arc::new(plane.unwrap())
     };
     let (workers, routers) = (bind().await, bind().await);

@@ -85,8 +85,8 @@ impl TlsConfig {
     }
 }
 
-/// TLS between the processes of a deployment: certificates, each a file in PEM form, which are read
-/// once, at the start.
+/// TLS between the processes of a deployment: certificates, each a file in PEM form. They are
+/// looked at every few seconds, and what is new in them is used for new connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerTlsConfig {

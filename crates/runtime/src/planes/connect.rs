@@ -108,7 +108,7 @@ impl PlanesConfig {
             RequestsChoice::Memory => Arc::new(InProcessPlane::new()),
             #[cfg(feature = "tcp")]
             RequestsChoice::Tcp => {
-                let plane = self.bind_tcp(tasks, registry).await;
+                let plane = self.bind_tcp(tasks, registry, health).await;
                 let plane = plane.map_err(at(&self.requests))?;
                 tcp = Some(plane.clone());
                 Arc::new(plane)
@@ -151,14 +151,19 @@ impl PlanesConfig {
 
 impl PlanesConfig {
     #[cfg(feature = "tcp")]
-    async fn bind_tcp(&self, tasks: &Tasks, registry: &Registry) -> Result<TcpPlane, PlaneError> {
+    async fn bind_tcp(
+        &self,
+        tasks: &Tasks,
+        registry: &Registry,
+        health: &Health,
+    ) -> Result<TcpPlane, PlaneError> {
         let config = TcpConfig {
             listen: self.listen,
             advertise: self.advertise.clone(),
             tls: self.tls.clone(),
             ..TcpConfig::default()
         };
-        let bound = TcpPlane::bind(config, tasks, registry).await;
+        let bound = TcpPlane::bind(config, tasks, registry, health).await;
         bound.map_err(|error| PlaneError::Unreachable(error.into()))
     }
 

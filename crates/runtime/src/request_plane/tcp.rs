@@ -26,7 +26,7 @@ pub use tls::TlsError;
 use address::{Address, Process};
 use dial::TcpDialler;
 use server::Server;
-use tls::Tls;
+use tls::{Tls, renew};
 
 use super::services::Services;
 use super::session::{
@@ -38,6 +38,7 @@ use crate::discovery::Instance;
 use crate::event_plane::{
     EventPlane, EventStream, EventsHandler, InProcessEvents, Publisher, subscribe_over,
 };
+use crate::health::Health;
 use crate::names::{EndpointId, Topic};
 use crate::planes::PlaneError;
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
@@ -75,6 +76,8 @@ struct Inner {
     local: SocketAddr,
     limit_bytes: usize,
     listener: TaskHandle,
+    /// Under TLS.
+    renewal: Option<TaskHandle>,
     _internal: [Box<dyn Served>; 3],
 }
 
@@ -102,8 +105,8 @@ pub enum BindError {
 }
 
 impl TcpPlane {
-    /// Listens, with tasks of `tasks` and metrics in `registry`. The listener is closed with the
-    /// last handle, and with the process.
+    /// Listens, with tasks of `tasks`, metrics in `registry`, and what is amiss told in `health`. The
+    /// listener is closed with the last handle, and with the process.
     ///
     /// # Errors
     ///
@@ -112,6 +115,7 @@ impl TcpPlane {
         config: TcpConfig,
         tasks: &Tasks,
         registry: &Registry,
+        health: &Health,
     ) -> Result<Self, BindError> {
         if config.listen.ip().is_unspecified() && config.advertise.is_none() {
             let listen = config.listen;
@@ -127,9 +131,14 @@ impl TcpPlane {
         let local = listener.local_addr().map_err(listen_error)?;
         let mut own = own_process(&config, local);
         let tls = match config.tls.is_on() {
-            true => Some(Arc::new(Tls::load(&config.tls, own.host())?)),
+            true => Some(Arc::new(Tls::load(&config.tls, own.host(), registry)?)),
             false => None,
         };
+        let renewal = tls.clone().map(|tls| {
+            let degradation = health.degradation("certificates");
+            let renewal = renew(tls, config.certificate_check, tasks.clone(), degradation);
+            tasks.spawn(TaskKind::Background, "certificates", renewal)
+        });
         own.identity = tls.as_ref().map(|tls| tls.identity.clone());
         let services = Services::default();
         let events = InProcessEvents::since_epoch();
@@ -172,6 +181,7 @@ impl TcpPlane {
                 local,
                 limit_bytes,
                 listener,
+                renewal,
                 _internal: internal,
             }),
         })
@@ -280,6 +290,9 @@ impl fmt::Debug for TcpPlane {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.listener.cancel();
+        if let Some(renewal) = &self.renewal {
+            renewal.cancel();
+        }
     }
 }
 

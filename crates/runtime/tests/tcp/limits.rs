@@ -7,7 +7,7 @@ use bytes::Bytes;
 use forebay_observability::Registry;
 use forebay_protocols::ErrorClass;
 use forebay_runtime::{
-    BindError, PeerState, RequestPlane as _, StreamRequest, Tasks, TcpConfig, TcpPlane,
+    BindError, Health, PeerState, RequestPlane as _, StreamRequest, Tasks, TcpConfig, TcpPlane,
 };
 use futures::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -197,7 +197,13 @@ async fn who_listens_on_every_interface_has_to_say_where_it_is() {
         ..TcpConfig::default()
     };
     let registry = Registry::new();
-    let bound = TcpPlane::bind(config.clone(), &Tasks::new(&registry), &registry).await;
+    let bound = TcpPlane::bind(
+        config.clone(),
+        &Tasks::new(&registry),
+        &registry,
+        &Health::new(),
+    )
+    .await;
     assert!(matches!(bound, Err(BindError::Unadvertised { .. })));
     for (advertise, expected) in [
         ("worker-1.example", "tcp://worker-1.example:"),

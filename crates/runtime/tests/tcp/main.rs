@@ -2,6 +2,7 @@
 #![cfg(all(feature = "tcp", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
 
+mod authority;
 mod events;
 mod identity;
 mod limits;
@@ -9,6 +10,7 @@ mod loss;
 mod numbers;
 mod process;
 mod reattachment;
+mod renewal;
 mod shutdown;
 mod tls;
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use forebay_observability::Registry;
 use forebay_runtime::{
-    EndpointId, RequestPlane as _, Served, StreamHandler, Tasks, TcpConfig, TcpPlane,
+    EndpointId, Health, RequestPlane as _, Served, StreamHandler, Tasks, TcpConfig, TcpPlane,
 };
 use forebay_testkit::FaultProxy;
 use forebay_tokens::WorkerId;
@@ -13,6 +13,7 @@ use crate::in_time;
 pub(crate) struct Process {
     pub(crate) plane: TcpPlane,
     pub(crate) tasks: Tasks,
+    pub(crate) health: Health,
     registry: Registry,
 }
 
@@ -20,10 +21,12 @@ impl Process {
     pub(crate) async fn start(config: TcpConfig) -> Self {
         let registry = Registry::new();
         let tasks = Tasks::new(&registry);
-        let plane = TcpPlane::bind(config, &tasks, &registry).await.unwrap();
+        let health = Health::new();
+        let plane = TcpPlane::bind(config, &tasks, &registry, &health).await;
         Self {
-            plane,
+            plane: plane.unwrap(),
             tasks,
+            health,
             registry,
         }
     }

@@ -1,18 +1,13 @@
 //! Who is who under TLS.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use forebay_mux::session::{Config, Hello, Incarnation, Preface, Refusal, Session, SessionId};
 use forebay_observability::{ErrorChain, Registry};
 use forebay_protocols::ErrorClass;
-use forebay_runtime::{PeerState, PeerTlsConfig, RequestPlane as _, Tasks, TcpConfig, TcpPlane};
+use forebay_runtime::{Health, PeerState, RequestPlane as _, Tasks, TcpConfig, TcpPlane};
 use futures::StreamExt as _;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,71 +17,16 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
+use crate::authority::Authority;
 use crate::in_time;
 use crate::numbers::{ENDLESS, NOTHING, Numbers, failure, read, request};
 use crate::process::Process;
 
-/// Who signs certificates, and where its files are.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    dir: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
-        let dir = TempDir::new().unwrap();
-        write(&dir.path().join("ca.pem"), &issuer.pem());
-        Self { issuer, dir }
-    }
-
-    fn ca(&self) -> Option<PathBuf> {
-        Some(self.dir.path().join("ca.pem"))
-    }
-
-    /// The settings of a process with this name.
-    fn config(&self, name: &str) -> TcpConfig {
-        self.config_of(name, &[name])
-    }
-
-    /// The settings of a process whose certificate is for these names.
-    fn config_of(&self, file: &str, names: &[&str]) -> TcpConfig {
-        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let path = |what| self.dir.path().join(format!("{file}-{what}.pem"));
-        write(&path("cert"), &certificate.pem());
-        write(&path("key"), &key.serialize_pem());
-        let tls = PeerTlsConfig {
-            cert: Some(path("cert")),
-            key: Some(path("key")),
-            ca: self.ca(),
-            names: Vec::new(),
-        };
-        TcpConfig {
-            tls,
-            ..TcpConfig::default()
-        }
-    }
-}
-
 /// Why there is no plane with these settings.
 async fn refusal_to_start(config: TcpConfig) -> String {
     let registry = Registry::new();
-    let bound = TcpPlane::bind(config, &Tasks::new(&registry), &registry).await;
+    let bound = TcpPlane::bind(config, &Tasks::new(&registry), &registry, &Health::new()).await;
     ErrorChain(&bound.unwrap_err()).to_string()
-}
-
-fn write(path: &Path, pem: &str) {
-    std::fs::write(path, pem).unwrap();
 }
 
 #[tokio::test]

@@ -18,8 +18,11 @@ pub struct TcpConfig {
     pub advertise: Option<String>,
     /// TLS both ways: this side's certificate, which servers and clients show, and whose signature
     /// makes the other's good. With `ca` set, clients without a certificate are refused. Needs
-    /// `cert` and `key`, for there is always a listener. Read once, at the start. Default off.
+    /// `cert` and `key`, for there is always a listener. Default off.
     pub tls: PeerTlsConfig,
+    /// How often the files of `tls` are looked at. What is new in them is used for new connections
+    /// after the second look. Default 5 s.
+    pub certificate_check: Duration,
     /// Connections that the listener holds at most; beyond, they are closed at once. Default 4,096.
     pub max_connections: usize,
     /// Requests of one connection; beyond, one is refused with `too_many_streams`. Watches and
@@ -52,6 +55,7 @@ impl Default for TcpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
             tls: PeerTlsConfig::default(),
+            certificate_check: Duration::from_secs(5),
             max_connections: 4096,
             max_streams: session.max_streams,
             max_frame_bytes: session.max_message_bytes,

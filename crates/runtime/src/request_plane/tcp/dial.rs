@@ -138,7 +138,7 @@ async fn secure(
         (Some(tls), identity) => {
             let name = identity.as_deref().unwrap_or_else(|| process.host());
             let name = server_name(name).map_err(|error| DialError::Failed(chain(&error)))?;
-            let secured = tls.connector.connect(name, socket).await;
+            let secured = tls.connector().connect(name, socket).await;
             let secured = secured.map_err(|error| DialError::Failed(format!("TLS: {error}")))?;
             if !tls.admits(secured.get_ref().1.peer_certificates()) {
                 return Err(no_member());

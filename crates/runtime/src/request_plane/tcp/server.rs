@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::config::TcpConfig;
 use super::dial::{DialError, no_member, read_preface, refuse};
-use super::tls::Tls;
+use super::tls::{Holder, Tls};
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
     Connection, Driven, Driver, Io, Metrics, Serving, SharedSession, keep_serving,
@@ -35,8 +35,8 @@ pub(super) struct Server {
 pub(super) struct Live {
     /// Where a new connection for it is brought.
     arrivals: mpsc::Sender<Arrival>,
-    /// The client's certificate: nobody else may go on with it.
-    certificate: Option<Vec<u8>>,
+    /// Who its client is: nobody else may go on with it.
+    holder: Option<Holder>,
 }
 
 /// A connection whose client has said hello.
@@ -48,7 +48,7 @@ struct Arrival {
 /// A client during the handshake.
 struct Guest {
     io: Box<dyn Io>,
-    certificate: Option<Vec<u8>>,
+    holder: Option<Holder>,
 }
 
 impl Server {
@@ -89,10 +89,10 @@ impl Server {
     /// From the socket to the session that it is for, and on with that if it is new.
     async fn connection(self: Arc<Self>, socket: TcpStream, permit: OwnedSemaphorePermit) {
         let shaking = timeout(self.config.handshake_timeout, self.shake(socket));
-        let (mut guest, hello, connection) = match shaking.await {
+        let (holder, hello, connection) = match shaking.await {
             Ok(Ok((guest, hello, input))) => {
-                let Guest { io, certificate } = guest;
-                (certificate, hello, Connection::new(io, input, Some(permit)))
+                let Guest { io, holder } = guest;
+                (holder, hello, Connection::new(io, input, Some(permit)))
             }
             Ok(Err(error)) => {
                 self.metrics.refused.inc();
@@ -109,7 +109,7 @@ impl Server {
         let receiver = {
             let mut sessions = self.sessions.lock();
             match sessions.get(&hello.session) {
-                Some(live) if live.certificate == guest => {
+                Some(live) if live.holder == holder => {
                     // One that finds no room is late: another is being taken.
                     let _ = live.arrivals.try_send(arrival);
                     return;
@@ -122,14 +122,7 @@ impl Server {
                 }
                 None => {
                     let (arrivals, receiver) = mpsc::channel(1);
-                    let certificate = guest.take();
-                    sessions.insert(
-                        hello.session,
-                        Live {
-                            arrivals,
-                            certificate,
-                        },
-                    );
+                    sessions.insert(hello.session, Live { arrivals, holder });
                     Ok(receiver)
                 }
             }
@@ -146,17 +139,17 @@ impl Server {
         let mut guest = match &self.tls {
             None => Guest {
                 io: Box::new(socket),
-                certificate: None,
+                holder: None,
             },
             Some(tls) => {
-                let secured = tls.acceptor.accept(socket).await.map_err(failed)?;
+                let secured = tls.acceptor().accept(socket).await.map_err(failed)?;
                 let shown = secured.get_ref().1.peer_certificates();
                 if !tls.admits(shown) {
                     return Err(no_member());
                 }
-                let certificate = shown.and_then(<[_]>::first).map(|own| own.to_vec());
+                let holder = Holder::of(shown);
                 let io = Box::new(secured);
-                Guest { io, certificate }
+                Guest { io, holder }
             }
         };
         match read_preface(&mut *guest.io).await {

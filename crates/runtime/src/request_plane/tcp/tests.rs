@@ -21,7 +21,7 @@ impl Pair {
 /// A plane with tasks and metrics of its own.
 async fn plane(config: TcpConfig) -> TcpPlane {
     let registry = Registry::new();
-    TcpPlane::bind(config, &Tasks::new(&registry), &registry)
+    TcpPlane::bind(config, &Tasks::new(&registry), &registry, &Health::new())
         .await
         .unwrap()
 }
