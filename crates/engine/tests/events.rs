@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_engine::host::KvBroadcast;
 use forebay_engine::remote::{
-    EngineHandler, KvPublisher, KvRepair, KvRepairs, KvState, KvUpdate, RemoteEngine, WorkerCard,
-    engine_endpoint, kv_topic, load_topic,
+    EngineHandler, KvPublisher, KvRepair, KvRepairs, KvState, KvUpdate, RemoteEngine,
+    ReportPublisher, WorkerCard, engine_endpoint, kv_topic, report_topic,
 };
 use forebay_engine::{
     Capabilities, Engine, EngineInfo, Error, ErrorClass, GenerateRequest, GenerateStream,
@@ -29,6 +29,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 const WORKER: WorkerId = WorkerId(1);
@@ -225,6 +226,12 @@ impl Scene {
             });
     }
 
+    async fn report_publisher(&self, card: watch::Receiver<Arc<WorkerCard>>) -> ReportPublisher {
+        let topic = report_topic(&engine_endpoint("test").unwrap(), WORKER);
+        let publisher = self.planes.events.publisher(&topic, WORKER).await;
+        (self.handler.handler).report_publisher(publisher.unwrap(), card)
+    }
+
     fn updates(&self) -> BoxStream<'static, KvUpdate> {
         self.remote.kv_updates(&KvRepairs::default())
     }
@@ -345,9 +352,8 @@ async fn an_engine_without_kv_events_is_not_followed() {
 #[tokio::test(start_paused = true)]
 async fn a_load_that_is_published_is_not_asked_for() {
     let scene = Scene::new().await;
-    let topic = load_topic(&engine_endpoint("test").unwrap(), WORKER);
-    let publisher = scene.planes.events.publisher(&topic, WORKER).await;
-    let mut publisher = scene.handler.handler.load_publisher(publisher.unwrap());
+    let (_card, card) = watch::channel(scene.remote.card());
+    let mut publisher = scene.report_publisher(card).await;
     scene.remote.load();
     let publishing = async {
         tokio::select! {
@@ -378,4 +384,67 @@ async fn a_load_that_is_published_is_not_asked_for() {
     drop(generation);
     assert!(begun.elapsed() < Duration::from_millis(150));
     assert_eq!(scene.handler.loads.load(Ordering::Relaxed), asked);
+}
+
+/// The card that the remote engine has at last, while something is published.
+async fn next_card(changes: &mut BoxStream<'static, Arc<WorkerCard>>) -> Arc<WorkerCard> {
+    let next = timeout(Duration::from_secs(600), changes.next()).await;
+    next.unwrap().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_changes_is_published_at_once_and_made_up_for_when_it_is_lost() {
+    let scene = Scene::new().await;
+    let card = |revision: u64, weight: f64| {
+        let first = WorkerCard::new("toy", scene.toy.info.clone());
+        Arc::new(WorkerCard {
+            weight,
+            revision,
+            ..first
+        })
+    };
+    let (own, published) = watch::channel(scene.remote.card());
+    let mut publisher = scene.report_publisher(published).await;
+    let publishing = scene
+        .tasks
+        .spawn(TaskKind::Background, "publish", async move {
+            match publisher.run().await {}
+        });
+    let mut changes = scene.remote.card_changes();
+    scene.remote.load();
+
+    // It is idle, and is not waited for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = tokio::time::Instant::now();
+    own.send_replace(card(1, 0.5));
+    assert_eq!(next_card(&mut changes).await, card(1, 0.5));
+    assert!(begun.elapsed() < Duration::from_millis(100));
+
+    scene.is_losing.store(true, Ordering::Relaxed);
+    own.send_replace(card(2, 0.25));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    scene.is_losing.store(false, Ordering::Relaxed);
+    assert_eq!(next_card(&mut changes).await, card(2, 0.25));
+
+    // Discovery is late, and then first.
+    scene.remote.take_card(card(1, 0.5).encode()).unwrap();
+    assert_eq!(scene.remote.card(), card(2, 0.25));
+    scene.remote.take_card(card(3, 0.0).encode()).unwrap();
+    assert_eq!(next_card(&mut changes).await, card(3, 0.0));
+    own.send_replace(card(3, 0.0));
+    own.send_replace(card(4, 1.0));
+    assert_eq!(next_card(&mut changes).await, card(4, 1.0));
+
+    // What is not this worker's to say changes nothing.
+    let other = Arc::new(WorkerCard {
+        weights: "others".into(),
+        ..(*card(5, 7.0)).clone()
+    });
+    let error = scene.remote.take_card(other.encode()).unwrap_err();
+    assert_eq!(error.reason, "other_version");
+    own.send_replace(other);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    own.send_replace(card(6, 2.0));
+    assert_eq!(next_card(&mut changes).await, card(6, 2.0));
+    publishing.cancel();
 }

@@ -64,6 +64,10 @@ pub trait StreamHandler: Send + Sync + 'static {
     /// The stream is polled only as far as the client takes frames. It is dropped when the client
     /// goes away, and that is all a handler learns of it: what it works on must end with it.
     ///
+    /// A panic, here or in the stream, is this stream's own: between processes the client gets an
+    /// internal error, within a process the panic is the caller's. The place of the stream is given
+    /// back either way, so a drain does not wait for it.
+    ///
     /// To poll it must not compute. Between processes, one task polls all answers to one client
     /// process and sends its heartbeats, so work that takes long belongs into tasks of its own; what
     /// holds up that task for over 50 ms is counted (`forebay_tcp_server_slow_polls_total`).
@@ -105,8 +109,8 @@ pub trait RequestPlane: Send + Sync + 'static {
     fn peer(&self, address: &str) -> PeerWatch;
 
     /// Whether what is served at the instance's address is that instance: the same worker of the same
-    /// endpoint, which announced the same card ([`Served::announce`]). Whoever can write to discovery
-    /// can name any address; so this is asked of the peer itself.
+    /// endpoint, which announced that card, now or before ([`Served::announce`]). Whoever can write
+    /// to discovery can name any address; so this is asked of the peer itself.
     ///
     /// # Errors
     ///
@@ -127,8 +131,9 @@ pub trait Served: Send + Sync + 'static {
     /// [`Instance::address`](crate::Instance::address).
     fn address(&self) -> &str;
 
-    /// What the instance says about itself from now on: a record with another card is not confirmed
-    /// ([`RequestPlane::confirm`]). Whoever registers it announces the card before.
+    /// What the instance says about itself from now on; a record with a card that it never announced
+    /// is not confirmed ([`RequestPlane::confirm`]). Whoever registers it announces the card before.
+    /// What it said before, the last 63 cards, stays its own: discovery may be late, or away.
     fn announce(&self, card: Bytes);
 
     /// Refuses new streams from now on with [`worker_stopped`], and waits until those that run

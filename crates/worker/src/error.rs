@@ -1,3 +1,4 @@
+use forebay_engine::remote::CardChangeError;
 use forebay_protocols::Error;
 use forebay_runtime::{InvalidName, PlaneError};
 
@@ -8,6 +9,9 @@ pub enum StartError {
     /// A setting cannot be.
     #[error("the worker's settings cannot be used")]
     Config(#[from] ConfigError),
+    /// The card says what cannot be.
+    #[error("the worker's card cannot be used")]
+    Card(#[source] CardChangeError),
     /// The engine did not answer a request of one token.
     #[error("the engine does not answer")]
     Engine(#[source] Error),

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
-use forebay_engine::remote::{KvFigures, WorkerCard};
+use forebay_engine::remote::{CardChangeError, KvFigures, WorkerCard};
 use forebay_engine::{Control, Error, ErrorClass, Load};
 use forebay_tokens::WorkerId;
 use tokio::sync::watch;
 
+use crate::own_card::OwnCard;
 use crate::standing::Standing;
 
 /// What can be seen of a [`Worker`](crate::Worker) and asked of it in its own process. Cloning
@@ -12,7 +13,7 @@ use crate::standing::Standing;
 #[derive(Clone, Debug)]
 pub struct WorkerHandle {
     pub(crate) id: WorkerId,
-    pub(crate) card: Arc<WorkerCard>,
+    pub(crate) card: OwnCard,
     pub(crate) standing: watch::Receiver<Option<Standing>>,
 }
 
@@ -22,9 +23,26 @@ impl WorkerHandle {
         self.id
     }
 
-    /// What it says about itself.
-    pub fn card(&self) -> &WorkerCard {
-        &self.card
+    /// What it says about itself now.
+    pub fn card(&self) -> Arc<WorkerCard> {
+        self.card.get()
+    }
+
+    /// Changes what it says about itself, and gives the revision that the card has then. Who follows
+    /// its reports knows it at once, also while discovery is away; the worker is registered again
+    /// with it as soon as discovery takes that. Nothing is told of a change that changes nothing.
+    ///
+    /// Weight, topology, adapters, aliases and capacity may change:
+    /// [`WorkerCard::check_change`] says what may not. The revision is counted here.
+    ///
+    /// # Errors
+    ///
+    /// [`CardChangeError`]; then nothing has changed.
+    pub fn update_card(
+        &self,
+        change: impl FnOnce(&mut WorkerCard),
+    ) -> Result<u64, CardChangeError> {
+        self.card.update(change)
     }
 
     /// Where it is served; `None` while its engine is gone.

@@ -9,6 +9,7 @@ mod config;
 pub mod engines;
 mod error;
 mod handle;
+mod own_card;
 mod standing;
 #[cfg(feature = "status")]
 pub mod status;

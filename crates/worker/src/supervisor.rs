@@ -1,14 +1,18 @@
 use std::convert::Infallible;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_engine::remote::{
-    Artefacts, EngineHandler, KvPublisher, LoadPublisher, kv_topic, load_topic,
+    Artefacts, EngineHandler, KvPublisher, ReportPublisher, kv_topic, report_topic,
 };
 use forebay_engine::{Capabilities, Engine, Error, ErrorClass};
 use forebay_observability::ErrorChain;
-use forebay_runtime::{Condition, Instance, PlaneError, Planes, Registration, Served, Tasks};
+use forebay_runtime::{
+    Condition, EndpointId, Instance, PlaneError, Planes, Registration, Served, Tasks,
+};
+use forebay_tokens::WorkerId;
 use futures::FutureExt as _;
 use futures::future::{Fuse, pending};
 use tokio::sync::{Notify, oneshot, watch};
@@ -18,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::canary::canary;
 use crate::config::Checked;
+use crate::own_card::OwnCard;
 use crate::standing::Standing;
 use crate::stillness::{LOOKS, LOOKS_UNASKED, Sight, Stillness};
 
@@ -29,8 +34,9 @@ pub(crate) struct Supervisor {
     pub(crate) planes: Planes,
     pub(crate) tasks: Tasks,
     pub(crate) condition: Option<Condition>,
-    /// Without an address, which it has only while it is served.
-    pub(crate) instance: Instance,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) worker: WorkerId,
+    pub(crate) card: OwnCard,
     /// How many were sent.
     pub(crate) canaries: AtomicU64,
     /// Nothing, while the engine is gone.
@@ -43,9 +49,16 @@ pub(crate) struct Present {
     handler: Arc<EngineHandler>,
     served: Box<dyn Served>,
     /// Nothing, while discovery does not take it.
-    registration: Option<Box<dyn Registration>>,
+    registration: Option<Registered>,
     publisher: KvPublisher,
-    load: LoadPublisher,
+    reports: ReportPublisher,
+}
+
+/// What discovery knows.
+struct Registered {
+    registration: Box<dyn Registration>,
+    /// Of the card.
+    revision: u64,
 }
 
 impl Supervisor {
@@ -59,30 +72,29 @@ impl Supervisor {
 
     async fn answer(&self) -> Result<(), Error> {
         let number = self.canaries.fetch_add(1, Ordering::Relaxed);
-        let id = format!("canary-{}-{number}", self.instance.worker);
+        let id = format!("canary-{}-{number}", self.worker);
         canary(&*self.engine, id, self.config.canary).await
     }
 
     /// Serves the engine and makes the worker known; before that its KV events can be followed.
     /// Where discovery cannot be reached, the worker is served all the same, and registered later.
     pub(crate) async fn enter(&self) -> Result<Present, PlaneError> {
-        let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
+        let (endpoint, worker) = (&self.endpoint, self.worker);
         let handler = EngineHandler::new(self.engine.clone())
             .with_artefacts(self.artefacts.clone())
             .refusing_while_paused();
         let handler = Arc::new(handler);
         let requests = &self.planes.requests;
         let served = requests.serve(endpoint, worker, handler.clone()).await?;
-        served.announce(self.instance.card.clone());
         let publisher = self.kv_publisher(&handler).await?;
-        let load = self.load_publisher(&handler).await?;
+        let reports = self.report_publisher(&handler).await?;
         let standing = Standing {
             handler: handler.clone(),
             address: served.address().to_owned(),
             is_registered: false,
         };
         self.standing.send_replace(Some(standing));
-        let registration = match self.register(served.address()).await {
+        let registration = match self.register(&*served).await {
             Ok(registration) => Some(registration),
             Err(error @ PlaneError::Unreachable(_)) => {
                 self.warn(&error, "worker not registered yet");
@@ -99,16 +111,20 @@ impl Supervisor {
             served,
             registration,
             publisher,
-            load,
+            reports,
         })
     }
 
-    /// Makes the worker known.
-    async fn register(&self, address: &str) -> Result<Box<dyn Registration>, PlaneError> {
+    /// Makes the worker known, with the card that it has now.
+    async fn register(&self, served: &dyn Served) -> Result<Registered, PlaneError> {
+        let card = self.card.get();
         let instance = Instance {
-            address: address.to_owned(),
-            ..self.instance.clone()
+            endpoint: self.endpoint.clone(),
+            worker: self.worker,
+            address: served.address().to_owned(),
+            card: card.encode(),
         };
+        served.announce(instance.card.clone());
         let registration = self.planes.discovery.register(instance).await?;
         self.standing.send_modify(|standing| {
             if let Some(standing) = standing {
@@ -118,60 +134,79 @@ impl Supervisor {
         if let Some(condition) = &self.condition {
             condition.set_ready();
         }
-        debug!(
-            worker = self.instance.worker.0,
-            address, "worker registered"
-        );
-        Ok(registration)
+        let (worker, address, revision) = (self.worker.0, served.address(), card.revision);
+        debug!(worker, address, revision, "worker registered");
+        Ok(Registered {
+            registration,
+            revision,
+        })
     }
 
-    /// Goes on trying, if discovery has not taken the worker; and takes it out of discovery for as
-    /// long as its engine is paused.
+    /// Goes on trying, if discovery has not taken the worker; registers it again when its card has
+    /// changed; and takes it out of discovery for as long as its engine is paused.
     async fn keep_registered(
         &self,
         handler: &EngineHandler,
-        address: &str,
-        registration: &mut Option<Box<dyn Registration>>,
+        served: &dyn Served,
+        registered: &mut Option<Registered>,
     ) -> Infallible {
-        let mut paused = handler.paused();
-        if registration.is_none() {
+        let (mut paused, mut card) = (handler.paused(), self.card.changes());
+        let mut was_paused = false;
+        if registered.is_none() {
             // It was tried just now.
             sleep(self.config.retry).await;
         }
         loop {
-            if *paused.borrow_and_update() {
-                self.pause(registration.take()).await;
-            } else if registration.is_none() {
-                match self.register(address).await {
-                    Ok(registered) => {
-                        *registration = Some(registered);
-                        info!(worker = self.instance.worker.0, "worker registered at last");
+            let revision = card.borrow_and_update().revision;
+            let known = registered.as_ref().map(|known| known.revision);
+            let before = mem::replace(&mut was_paused, *paused.borrow_and_update());
+            if was_paused {
+                if !before {
+                    self.pause(registered.take()).await;
+                }
+            } else if known.is_none_or(|known| known < revision) {
+                match self.register(served).await {
+                    Ok(now) => {
+                        // It has replaced the one before.
+                        *registered = Some(now);
+                        let worker = self.worker.0;
+                        match known {
+                            None => info!(worker, "worker registered at last"),
+                            Some(_) => info!(worker, revision, "worker registered anew"),
+                        }
                     }
                     Err(error) => {
-                        self.warn(&error, "worker not registered yet");
-                        self.not_ready("discovery cannot be reached");
-                        // A pause meanwhile finds nothing to take back.
+                        match known {
+                            None => {
+                                self.warn(&error, "worker not registered yet");
+                                self.not_ready("discovery cannot be reached");
+                            }
+                            Some(_) => self.warn(&error, "card not told to discovery yet"),
+                        }
+                        // A pause meanwhile finds nothing to take back, or is next.
                         sleep(self.config.retry).await;
                         continue;
                     }
                 }
             }
-            if paused.changed().await.is_err() {
-                return pending().await;
+            // The worker has both senders.
+            tokio::select! {
+                _ = paused.changed() => {}
+                _ = card.changed() => {}
             }
         }
     }
 
     /// Takes the worker out of discovery, and says why. What runs there stays.
-    async fn pause(&self, registration: Option<Box<dyn Registration>>) {
-        info!(worker = self.instance.worker.0, "worker paused");
+    async fn pause(&self, registered: Option<Registered>) {
+        info!(worker = self.worker.0, "worker paused");
         self.not_ready("paused");
         self.standing.send_modify(|standing| {
             if let Some(standing) = standing {
                 standing.is_registered = false;
             }
         });
-        self.deregister(registration).await;
+        self.deregister(registered).await;
     }
 
     /// Runs until it is cancelled, and leaves no registration then. What is served goes to
@@ -205,20 +240,22 @@ impl Supervisor {
 
     /// A new epoch of KV events, as the engine may have begun anew.
     async fn kv_publisher(&self, handler: &EngineHandler) -> Result<KvPublisher, PlaneError> {
-        let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
+        let (endpoint, worker) = (&self.endpoint, self.worker);
         let topic = kv_topic(endpoint, worker);
         let publisher = self.planes.events.publisher(&topic, worker).await?;
         Ok(handler.kv_publisher(publisher, &self.tasks))
     }
 
-    async fn load_publisher(&self, handler: &EngineHandler) -> Result<LoadPublisher, PlaneError> {
-        let (endpoint, worker) = (&self.instance.endpoint, self.instance.worker);
-        let topic = load_topic(endpoint, worker);
-        let publisher = self.planes.events.publisher(&topic, worker).await?;
-        Ok(handler.load_publisher(publisher))
+    async fn report_publisher(
+        &self,
+        handler: &EngineHandler,
+    ) -> Result<ReportPublisher, PlaneError> {
+        let topic = report_topic(&self.endpoint, self.worker);
+        let publisher = self.planes.events.publisher(&topic, self.worker).await?;
+        Ok(handler.report_publisher(publisher, self.card.changes()))
     }
 
-    /// Publishes KV events and load until the engine does not answer any more; gives how that showed.
+    /// Publishes KV events, load and changes of the card until the engine does not answer any more; gives how that showed.
     async fn engine_lost(&self, present: &mut Present) -> Error {
         let ended = Notify::new();
         let Present {
@@ -226,12 +263,12 @@ impl Supervisor {
             served,
             registration,
             publisher,
-            load,
+            reports,
         } = present;
         tokio::select! {
             never = self.keep_publishing(handler, publisher, &ended) => match never {},
-            never = load.run() => match never {},
-            never = self.keep_registered(handler, served.address(), registration) => match never {},
+            never = reports.run() => match never {},
+            never = self.keep_registered(handler, &**served, registration) => match never {},
             error = self.watch_engine(handler, &ended) => error,
             error = self.stall(handler) => error,
         }
@@ -324,7 +361,7 @@ impl Supervisor {
         self.not_ready("the engine does not answer");
         self.standing.send_replace(None);
         let diagnostic = error.diagnostic.as_deref();
-        warn!(worker = self.instance.worker.0, %error, diagnostic, "engine lost");
+        warn!(worker = self.worker.0, %error, diagnostic, "engine lost");
         drop(present.served);
         self.deregister(present.registration).await;
     }
@@ -335,18 +372,18 @@ impl Supervisor {
         }
     }
 
-    async fn deregister(&self, registration: Option<Box<dyn Registration>>) {
-        let Some(registration) = registration else {
+    async fn deregister(&self, registered: Option<Registered>) {
+        let Some(registered) = registered else {
             return;
         };
-        match registration.deregister().await {
-            Ok(()) => debug!(worker = self.instance.worker.0, "worker deregistered"),
+        match registered.registration.deregister().await {
+            Ok(()) => debug!(worker = self.worker.0, "worker deregistered"),
             Err(error) => self.warn(&error, "worker not deregistered"),
         }
     }
 
     fn warn(&self, error: &PlaneError, message: &'static str) {
-        let worker = self.instance.worker.0;
+        let worker = self.worker.0;
         warn!(worker, error = %ErrorChain(error), "{message}");
     }
 
@@ -360,7 +397,7 @@ impl Supervisor {
             }
             match self.enter().await {
                 Ok(present) => {
-                    info!(worker = self.instance.worker.0, "engine answers again");
+                    info!(worker = self.worker.0, "engine answers again");
                     return present;
                 }
                 Err(error) => self.warn(&error, "worker not registered"),

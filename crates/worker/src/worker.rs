@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_engine::Engine;
-use forebay_engine::remote::{Artefacts, WorkerCard};
-use forebay_runtime::{Condition, Instance, Planes, Served, TaskHandle, TaskKind, Tasks};
+use forebay_engine::remote::{Artefacts, CardChangeError, WorkerCard};
+use forebay_runtime::{Condition, Planes, Served, TaskHandle, TaskKind, Tasks};
 use forebay_tokens::WorkerId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -12,13 +12,15 @@ use tokio::time::timeout;
 use crate::config::WorkerConfig;
 use crate::error::StartError;
 use crate::handle::WorkerHandle;
+use crate::own_card::OwnCard;
 use crate::supervisor::Supervisor;
 
 /// What a worker is.
 pub struct WorkerSpec {
     /// Who it is: no other worker of the deployment has this id, nor has had it before.
     pub id: WorkerId,
-    /// What it says about itself, made of the engine's [`info`](Engine::info).
+    /// What it says about itself at first, made of the engine's [`info`](Engine::info);
+    /// [`WorkerHandle::update_card`] changes it.
     pub card: WorkerCard,
     /// What it gives to who asks, such as the card's tokenizer and template.
     pub artefacts: Arc<Artefacts>,
@@ -68,15 +70,16 @@ impl Worker {
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
         let config = config.checked()?;
+        if !WorkerCard::is_weight(spec.card.weight) {
+            return Err(StartError::Card(CardChangeError::Weight));
+        }
+        let card = OwnCard::new(spec.card);
         let (standing, standing_now) = watch::channel(None);
         let supervisor = Supervisor {
             standing,
-            instance: Instance {
-                endpoint: config.endpoint.clone(),
-                worker: spec.id,
-                address: String::new(),
-                card: spec.card.encode(),
-            },
+            endpoint: config.endpoint.clone(),
+            worker: spec.id,
+            card: card.clone(),
             config,
             artefacts: spec.artefacts,
             engine: spec.engine,
@@ -94,7 +97,7 @@ impl Worker {
         Ok(Self {
             handle: WorkerHandle {
                 id: spec.id,
-                card: Arc::new(spec.card),
+                card,
                 standing: standing_now,
             },
             served,

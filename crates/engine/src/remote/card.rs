@@ -46,6 +46,13 @@ pub struct WorkerCard {
     pub lora_adapters: Vec<String>,
     /// Where it is, as the operator names it, such as `zone` and `rack`.
     pub topology: BTreeMap<String, String>,
+    /// Its part in its version's share of the requests for the model: the weights of a version's
+    /// ready workers add up. 0 to [`Self::MAX_WEIGHT`]. Which worker of a version gets a request
+    /// does not depend on it.
+    pub weight: f64,
+    /// Counts the changes of the card since the worker was started: of two cards of a worker the
+    /// later one has the larger.
+    pub revision: u64,
 }
 
 /// What a worker does of a request.
@@ -64,6 +71,9 @@ pub enum WorkerRole {
 }
 
 impl WorkerCard {
+    /// The largest [`Self::weight`]: sums of them stay far from what a number can hold.
+    pub const MAX_WEIGHT: f64 = 1e6;
+
     /// The card of a worker that does all of a request, without anything that need not be known.
     pub fn new(model: impl Into<String>, engine: EngineInfo) -> Self {
         Self {
@@ -80,6 +90,8 @@ impl WorkerCard {
             max_running_sequences: None,
             lora_adapters: Vec::new(),
             topology: BTreeMap::new(),
+            weight: 1.0,
+            revision: 0,
         }
     }
 
@@ -90,10 +102,15 @@ impl WorkerCard {
 
     /// The card as it is registered: a `WorkerCard` of `worker.proto`.
     pub fn encode(&self) -> Bytes {
+        encode(&self.message())
+    }
+
+    /// The card as a part of another message.
+    pub(super) fn message(&self) -> worker::WorkerCard {
         let card = self.clone();
         let engine = card.engine;
         let digest = |digest: Option<ArtefactDigest>| digest.map_or(Vec::new(), |d| d.0.to_vec());
-        encode(&worker::WorkerCard {
+        worker::WorkerCard {
             model: card.model,
             engine: Some(worker::EngineInfo {
                 model: engine.model,
@@ -118,21 +135,31 @@ impl WorkerCard {
             topology: (card.topology.into_iter())
                 .map(|(name, value)| worker::TopologyLabel { name, value })
                 .collect(),
-        })
+            weight: Some(card.weight),
+            revision: card.revision,
+        }
     }
 
     /// Reads a card. Capabilities that this version does not know are left out.
     ///
     /// # Errors
     ///
-    /// `BackendProtocol`, if it is no card, lacks what an engine must say, or has a role that this
-    /// version does not know.
+    /// `BackendProtocol`, if it is no card, lacks what an engine must say, has a role that this
+    /// version does not know, or a weight out of its range.
     pub fn decode(card: Bytes) -> Result<Self, Error> {
-        let card: worker::WorkerCard = decode(card)?;
+        Self::of_message(decode(card)?)
+    }
+
+    /// Reads a card that was a part of another message; see [`Self::decode`].
+    pub(super) fn of_message(card: worker::WorkerCard) -> Result<Self, Error> {
         let role = read_role(card.role)?;
         let engine = card.engine.ok_or_else(|| broken("a card without engine"))?;
         if engine.data_parallel_ranks == 0 {
             return Err(broken("an engine without data-parallel ranks"));
+        }
+        let weight = card.weight.unwrap_or(1.0);
+        if !Self::is_weight(weight) {
+            return Err(broken("a weight out of its range"));
         }
         let hash_rule = match card.hash_rule {
             rule if rule.is_empty() => HASH_RULE.into(),
@@ -164,7 +191,14 @@ impl WorkerCard {
             topology: (card.topology.into_iter())
                 .map(|label| (label.name, label.value))
                 .collect(),
+            weight,
+            revision: card.revision,
         })
+    }
+
+    /// Whether a worker can have this weight.
+    pub fn is_weight(weight: f64) -> bool {
+        (0.0..=Self::MAX_WEIGHT).contains(&weight)
     }
 }
 
@@ -231,6 +265,8 @@ mod tests {
             max_running_sequences: Some(32),
             lora_adapters: vec!["adapter".into()],
             topology: [("zone".into(), "a".into()), ("rack".into(), "7".into())].into(),
+            weight: 0.25,
+            revision: 7,
             ..WorkerCard::new("served", engine)
         }
     }
@@ -249,12 +285,15 @@ mod tests {
     #[test]
     fn what_is_no_card_is_refused() {
         type Change = fn(&mut worker::WorkerCard);
-        let changes: [Change; 5] = [
+        let changes: [Change; 8] = [
             |card| card.engine = None,
             |card| card.engine.as_mut().unwrap().data_parallel_ranks = 0,
             |card| card.engine.as_mut().unwrap().block_size = 0,
             |card| card.template = vec![0; 31],
             |card| card.role = 99,
+            |card| card.weight = Some(-1.0),
+            |card| card.weight = Some(f64::NAN),
+            |card| card.weight = Some(f64::INFINITY),
         ];
         let changed = changes.map(|change| {
             let mut card = message();
@@ -321,7 +360,7 @@ mod tests {
     #[test]
     fn what_differs_within_a_pool_does_not_change_the_digest() {
         type Change = fn(&mut WorkerCard);
-        let outside: [Change; 9] = [
+        let outside: [Change; 11] = [
             |card| card.model.clear(),
             |card| card.aliases.clear(),
             |card| card.engine.kv_blocks += 1,
@@ -331,6 +370,8 @@ mod tests {
             |card| card.lora_adapters.clear(),
             |card| card.topology.clear(),
             |card| card.sampling_defaults.temperature = None,
+            |card| card.weight = 0.0,
+            |card| card.revision += 1,
         ];
         for change in outside {
             let mut changed = card();

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use prost::Message;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use super::KvUpdate;
 use super::artefact::ArtefactDigest;
@@ -23,17 +24,18 @@ use super::card::WorkerCard;
 use super::frames::{ask, broken, decode};
 use super::generate_frame::encode_generate;
 use super::generation::Outputs;
+use super::known_card::KnownCard;
 use super::kv_following::{self, KvRepairs};
 use super::kv_stream::kv_stream;
 use super::load::KnownLoad;
-use super::names::load_topic;
+use super::names::report_topic;
 use crate::{
     Capabilities, Control, EmbedOutput, EmbedRequest, EncodeOutput, EncodeRequest, Engine,
     EngineInfo, GenerateRequest, GenerateStream, KvEventStream, Load, MediaOutput, MediaRequest,
     ScoreOutput, ScoreRequest,
 };
 
-/// The wait before a new attempt to subscribe to a worker's load.
+/// The wait before a new attempt to subscribe to a worker's reports.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The engine of a worker, reached over the planes.
@@ -42,7 +44,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// it differs from an engine at hand:
 ///
 /// - [`Engine::load`] gives what the worker last reported. The first look subscribes to what the
-///   worker publishes, at most 50 ms after a change. Of a worker from which nothing comes for 5
+///   worker publishes, at most 50 ms after a change, and with it to its card's changes
+///   ([`Self::card_changes`]). Of a worker from which nothing comes for 5
 ///   seconds it asks in the background at a look, if what is known is older than 10 ms.
 /// - [`Engine::abort`] is on its way when it returns.
 /// - [`Engine::kv_events`] combines both planes: a snapshot, then the changes that are published.
@@ -51,13 +54,16 @@ const RETRY: Duration = Duration::from_secs(1);
 ///   anew uses [`Self::kv_updates`].
 pub struct RemoteEngine {
     instance: Instance,
-    card: WorkerCard,
+    /// What stays of its card.
+    info: EngineInfo,
+    model: String,
+    card: KnownCard,
     planes: Planes,
     tasks: Tasks,
     runtime: Handle,
     load: KnownLoad,
-    /// What takes the worker's published load, once someone has looked at it.
-    load_task: OnceLock<TaskHandle>,
+    /// What takes the worker's reports, once someone has looked at its load.
+    report_task: OnceLock<TaskHandle>,
 }
 
 impl RemoteEngine {
@@ -79,12 +85,14 @@ impl RemoteEngine {
         };
         Ok(Self {
             instance,
-            card,
+            info: card.engine.clone(),
+            model: card.model.clone(),
+            card: KnownCard::new(card),
             planes: planes.clone(),
             tasks: tasks.clone(),
             runtime: Handle::current(),
             load: KnownLoad::new(load),
-            load_task: OnceLock::new(),
+            report_task: OnceLock::new(),
         })
     }
 
@@ -95,12 +103,32 @@ impl RemoteEngine {
 
     /// The name under which the worker serves its model.
     pub fn model(&self) -> &str {
-        &self.card.model
+        &self.model
     }
 
-    /// What the worker says about itself.
-    pub fn card(&self) -> &WorkerCard {
-        &self.card
+    /// What the worker says about itself: the newest that is known.
+    pub fn card(&self) -> Arc<WorkerCard> {
+        self.card.get()
+    }
+
+    /// Takes what discovery says of the worker now. A card that is older than what is known already
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `BackendProtocol`, if it is no card; `Conflict`, as
+    /// [`WorkerCard::check_change`](super::WorkerCard::check_change) has it: then it is another
+    /// engine's.
+    pub fn take_card(&self, card: Bytes) -> Result<(), Error> {
+        Ok(self.card.offer(WorkerCard::decode(card)?)?)
+    }
+
+    /// The worker's newer cards from now on, each once or the newest of several, from discovery
+    /// ([`Self::take_card`]) or as the worker publishes them, whichever is first. They are published
+    /// to who has looked at the [load](Engine::load), at once and again within 2 seconds, so that
+    /// what is lost is made up for. The stream does not keep the engine, and ends with it.
+    pub fn card_changes(&self) -> BoxStream<'static, Arc<WorkerCard>> {
+        self.card.changes()
     }
 
     /// Fetches an artefact that the worker has, such as its card's tokenizer, and holds it against
@@ -129,7 +157,7 @@ impl RemoteEngine {
     ///
     /// Needs a tokio runtime with time.
     pub fn kv_updates(&self, repairs: &KvRepairs) -> BoxStream<'static, KvUpdate> {
-        let capabilities = self.card.engine.capabilities;
+        let capabilities = self.info.capabilities;
         if !capabilities.contains(Capabilities::KV_EVENTS) {
             return stream::empty().boxed();
         }
@@ -150,15 +178,15 @@ impl RemoteEngine {
         async move { decode(first(&mut frames).await?) }.boxed()
     }
 
-    /// Takes the load that the worker publishes from now on, in the background.
-    fn follow_load(&self) {
-        self.load_task.get_or_init(|| {
+    /// Takes what the worker reports from now on, in the background.
+    fn follow_reports(&self) {
+        self.report_task.get_or_init(|| {
             let (planes, instance) = (self.planes.clone(), self.instance.clone());
-            let load = self.load.clone();
+            let (load, card) = (self.load.clone(), self.card.clone());
             let _runtime = self.runtime.enter();
-            (self.tasks).spawn(TaskKind::Background, "remote_load_topic", async move {
+            (self.tasks).spawn(TaskKind::Background, "remote_reports", async move {
                 loop {
-                    take_load(&planes, &instance, &load).await;
+                    take_reports(&planes, &instance, &load, &card).await;
                     sleep(RETRY).await;
                 }
             })
@@ -174,7 +202,7 @@ impl RemoteEngine {
 
 impl Engine for RemoteEngine {
     fn info(&self) -> &EngineInfo {
-        &self.card.engine
+        &self.info
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
@@ -196,7 +224,7 @@ impl Engine for RemoteEngine {
     }
 
     fn load(&self) -> Load {
-        self.follow_load();
+        self.follow_reports();
         let (load, question) = self.load.look(Instant::now());
         if let Some(question) = question {
             let answer = self.single(Operation::Load(worker::LoadRequest {}));
@@ -249,7 +277,7 @@ impl Engine for RemoteEngine {
 
 impl Drop for RemoteEngine {
     fn drop(&mut self) {
-        if let Some(task) = self.load_task.get() {
+        if let Some(task) = self.report_task.get() {
             task.cancel();
         }
     }
@@ -270,20 +298,30 @@ async fn first(frames: &mut ResponseStream) -> Result<Bytes, Error> {
     frame.ok_or_else(|| broken("an answer without a frame"))?
 }
 
-/// Takes the load that a worker publishes, until the subscription ends.
-async fn take_load(planes: &Planes, instance: &Instance, known: &KnownLoad) {
-    let topic = load_topic(&instance.endpoint, instance.worker);
+/// Takes what a worker reports, until the subscription ends.
+async fn take_reports(planes: &Planes, instance: &Instance, load: &KnownLoad, card: &KnownCard) {
+    let topic = report_topic(&instance.endpoint, instance.worker);
     // Who cannot subscribe asks, and tries again.
     let Ok(mut events) = planes.events.subscribe(&topic, instance).await else {
         return;
     };
     while let Some(event) = events.next().await {
         // What was lost is old, and what cannot be read is not known.
-        if let Ok(event) = event
-            && event.stamp.publisher == instance.worker
-            && let Ok(load) = decode(event.payload)
-        {
-            known.tell(Instant::now(), load);
+        let Ok(event) = event else { continue };
+        if event.stamp.publisher != instance.worker {
+            continue;
+        }
+        let Ok(report) = decode::<worker::WorkerReport>(event.payload) else {
+            continue;
+        };
+        if let Some(told) = report.load {
+            load.tell(Instant::now(), told);
+        }
+        let told = report.card.map(WorkerCard::of_message);
+        let taken = told.map(|told| card.offer(told?).map_err(Error::from));
+        if let Some(Err(error)) = taken {
+            let diagnostic = error.diagnostic.as_deref();
+            warn!(worker = instance.worker.0, %error, diagnostic, "card ignored");
         }
     }
 }

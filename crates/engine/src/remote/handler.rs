@@ -15,14 +15,15 @@ use tokio::sync::{Notify, watch};
 
 use super::artefact::Artefacts;
 use super::artefact_parts;
+use super::card::WorkerCard;
 use super::frames::encode;
 use super::generate_frame::decode_operation;
 use super::kv_figures::KvFigures;
 use super::kv_frames::read_position;
 use super::kv_publisher::KvPublisher;
 use super::kv_truth::KvTruth;
-use super::load_publisher::LoadPublisher;
 use super::progress::{Generations, Mark, Progress};
+use super::report_publisher::ReportPublisher;
 use crate::{Control, Engine, GenerateStream, Load};
 
 /// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
@@ -81,9 +82,14 @@ impl EngineHandler {
         KvPublisher::new(engine, publisher, truth, tasks.clone())
     }
 
-    /// What publishes the engine's load.
-    pub fn load_publisher(&self, publisher: Box<dyn Publisher>) -> LoadPublisher {
-        LoadPublisher::new(self.engine.clone(), publisher, self.begun.clone())
+    /// What publishes the engine's load, and its worker's card when that changes.
+    pub fn report_publisher(
+        &self,
+        publisher: Box<dyn Publisher>,
+        card: watch::Receiver<Arc<WorkerCard>>,
+    ) -> ReportPublisher {
+        let (engine, begun) = (self.engine.clone(), self.begun.clone());
+        ReportPublisher::new(engine, publisher, card, begun)
     }
 
     /// Waits until the engine answers a generation with `Unavailable`: it may be gone. Answers

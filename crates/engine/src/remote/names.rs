@@ -21,9 +21,9 @@ pub fn kv_topic(endpoint: &EndpointId, worker: WorkerId) -> Topic {
     topic.expect("a proper name makes a proper topic")
 }
 
-/// Where a worker publishes its load: each event is one `Load` of `worker.proto`. The newest counts,
-/// and what is lost is made up for by the next.
-pub fn load_topic(endpoint: &EndpointId, worker: WorkerId) -> Topic {
-    let topic = endpoint.topic("load", worker);
+/// Where a worker publishes its load and what changes of its card: each event is one `WorkerReport`
+/// of `worker.proto`.
+pub fn report_topic(endpoint: &EndpointId, worker: WorkerId) -> Topic {
+    let topic = endpoint.topic("reports", worker);
     topic.expect("a proper name makes a proper topic")
 }

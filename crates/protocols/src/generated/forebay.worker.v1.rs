@@ -300,7 +300,8 @@ pub struct Load {
     #[prost(uint64, tag = "6")]
     pub prefill_tokens_pending: u64,
 }
-/// What a worker says about itself where it is registered.
+/// What a worker says about itself where it is registered. Model, engine, what its digest covers,
+/// role and sampling defaults stay as they are for as long as the worker runs.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerCard {
     /// The name under which its model is served.
@@ -341,6 +342,26 @@ pub struct WorkerCard {
     /// Where the worker is, in order of the names.
     #[prost(message, repeated, tag = "13")]
     pub topology: ::prost::alloc::vec::Vec<TopologyLabel>,
+    /// Its part in its version's share of the requests for the model: the parts of a version's ready
+    /// workers add up. 0 to 1,000,000; default 1.
+    #[prost(double, optional, tag = "14")]
+    pub weight: ::core::option::Option<f64>,
+    /// Counts the changes of the card since the worker was started. Of two cards of a worker the one
+    /// with the larger number counts, whichever way and whenever it came.
+    #[prost(uint64, tag = "15")]
+    pub revision: u64,
+}
+/// What a worker publishes as it runs. It is a state: the newest counts, and what is lost is made up
+/// for by the next.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WorkerReport {
+    /// Always there.
+    #[prost(message, optional, tag = "1")]
+    pub load: ::core::option::Option<Load>,
+    /// There at once when the card has changed, and from then on in a report at least every few
+    /// seconds; not before its first change.
+    #[prost(message, optional, tag = "2")]
+    pub card: ::core::option::Option<WorkerCard>,
 }
 /// A place, as the operator names it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

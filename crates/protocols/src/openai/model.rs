@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 /// A served model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Model {
     /// The name to put into a request's `model`.
@@ -24,17 +24,20 @@ pub struct Model {
 }
 
 /// One version of a model: workers with equal weights, tokenizer, template and block hashes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelVersion {
     /// The digest of what its workers have in common, in hexadecimal.
     pub digest: String,
-    /// How many of its workers take requests: its share of the new ones.
+    /// How many of its workers take requests.
     pub ready_workers: u32,
+    /// Its part of the new requests, 0 to 1; 0 for all, if no version has a worker that takes any.
+    #[serde(default)]
+    pub share: f64,
 }
 
 /// All served models.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelList {
     /// Always `list`.

@@ -1,6 +1,6 @@
 //! What a process serves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ use super::{
 };
 use crate::planes::PlaneError;
 
+/// Cards of an instance that are known to be its own: more changes than an outage of discovery, in
+/// which an old record stays, is likely to see.
+const MOST_CARDS: usize = 64;
+
 /// What is served in this process, by target. Clones are handles on the same.
 ///
 /// It has no task and no buffer: who polls an answer polls the handler's stream.
@@ -45,8 +49,8 @@ struct Entry {
 struct Service {
     address: String,
     handler: Arc<dyn StreamHandler>,
-    /// What it says about itself, once it does.
-    card: Mutex<Option<Bytes>>,
+    /// What it says about itself, once it does, and said before: the newest last.
+    cards: Mutex<VecDeque<Bytes>>,
     streams: Mutex<Streams>,
     /// How many streams run; sent when the last one of a draining service has ended.
     running: watch::Sender<usize>,
@@ -75,7 +79,7 @@ impl Services {
         let service = Arc::new(Service {
             address,
             handler,
-            card: Mutex::default(),
+            cards: Mutex::default(),
             streams: Mutex::default(),
             running: watch::Sender::new(0),
         });
@@ -127,12 +131,12 @@ impl Services {
         states.chain(stream::pending()).boxed()
     }
 
-    /// Whether this is the card that a target announced; none, as long as there is none.
+    /// Whether this is a card that a target announced; none, as long as there is none.
     #[cfg(any(feature = "tcp", feature = "nats"))]
     pub(crate) fn has_announced(&self, target: &str, card: &[u8]) -> Option<bool> {
         let service = self.find(target)?;
-        let announced = service.card.lock();
-        announced.as_deref().map(|announced| announced == card)
+        let announced = service.cards.lock();
+        (!announced.is_empty()).then(|| announced.iter().any(|announced| announced == card))
     }
 
     /// Whether anything is served that takes new requests.
@@ -191,12 +195,15 @@ impl fmt::Debug for Services {
 impl Service {
     fn open(self: Arc<Self>, request: StreamRequest) -> Result<Running, Error> {
         let (number, registration) = self.begin()?;
-        let answer = self.handler.handle(request);
-        Ok(Running {
-            answer: Some(Abortable::new(answer, registration)),
+        // Before the handler's part, so that the place is given back if that panics.
+        let mut running = Running {
+            answer: None,
             service: self,
-            number,
-        })
+            number: Some(number),
+        };
+        let answer = running.service.handler.handle(request);
+        running.answer = Some(Abortable::new(answer, registration));
+        Ok(running)
     }
 
     fn begin(&self) -> Result<(u64, AbortRegistration), Error> {
@@ -249,7 +256,12 @@ impl Served for ServedHere {
     }
 
     fn announce(&self, card: Bytes) {
-        *self.service.card.lock() = Some(card);
+        let mut cards = self.service.cards.lock();
+        cards.retain(|known| *known != card);
+        if cards.len() == MOST_CARDS {
+            cards.pop_front();
+        }
+        cards.push_back(card);
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {
@@ -286,18 +298,19 @@ impl Drop for ServedHere {
 
 /// The client's end of a stream, with the handler's part in it.
 struct Running {
-    /// Taken when it has ended.
+    /// None before it has begun, and when it has ended.
     answer: Option<Abortable<ResponseStream>>,
     service: Arc<Service>,
-    number: u64,
+    /// Its place among the service's streams; taken when it has ended.
+    number: Option<u64>,
 }
 
 impl Running {
     /// Drops the handler's part first, so that a drained service has none.
     fn end(&mut self) {
-        if let Some(answer) = self.answer.take() {
-            drop(answer);
-            self.service.end(self.number);
+        drop(self.answer.take());
+        if let Some(number) = self.number.take() {
+            self.service.end(number);
         }
     }
 }
@@ -360,6 +373,26 @@ mod tests {
             drop(services.peer(&number.to_string()));
         }
         assert_eq!(services.by_target.read().len(), 1);
+    }
+
+    struct Panics;
+
+    impl StreamHandler for Panics {
+        fn handle(&self, _: StreamRequest) -> ResponseStream {
+            panic!("a handler's own fault");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_leaves_nothing_that_a_drain_waits_for() {
+        let services = Services::default();
+        let target = || "target".to_owned();
+        let served = services
+            .serve(target(), target(), Arc::new(Panics))
+            .unwrap();
+        let open = || drop(services.open("target", StreamRequest::of(Bytes::new())));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_err();
+        assert!(served.drain().now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
 
-    /// What answers
+    /// What answers [default: native]
     #[arg(long, value_enum, value_name = "KIND")]
     engine: Option<EngineKind>,
 
@@ -23,12 +23,17 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
+    /// Each worker's part in its version's share of the requests, where a model has several versions:
+    /// 0 for none, at most 1000000; changes while it runs by POST /engine/card [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    weight: Option<f64>,
+
     /// Threads that compute, of all native engines [default: the machine's cores]
     #[cfg(feature = "native")]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Memory for the KV cache of all native engines, in bytes
+    /// Memory for the KV cache of all native engines, in bytes [default: 1073741824]
     #[cfg(feature = "native")]
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
@@ -70,6 +75,7 @@ impl WorkerArgs {
             ),
             Flag::given("--engine", "workers.engine", engine),
             Flag::given("--workers", "workers.count", self.workers),
+            Flag::given("--weight", "weight", self.weight),
             #[cfg(feature = "native")]
             Flag::given("--threads", "engine.threads", self.threads),
             #[cfg(feature = "native")]
@@ -110,6 +116,8 @@ mod tests {
             "mocker",
             "--workers",
             "3",
+            "--weight",
+            "0.5",
             "--namespace",
             "n",
             "--discovery",
@@ -134,6 +142,7 @@ mod tests {
         assert_eq!(settings.served_model_name.as_deref(), Some("m"));
         assert_eq!(settings.workers.engine, EngineKind::Mocker);
         assert_eq!(settings.workers.count.get(), 3, "it wins over --set");
+        assert_eq!(settings.weight(), 0.5);
         assert_eq!(settings.worker.namespace, "n");
         assert_eq!(settings.planes.discovery.to_string(), "file:/d");
         assert_eq!(settings.planes.requests.to_string(), "nats");
@@ -160,6 +169,7 @@ mod tests {
         }
         for (set, says) in [
             ("workers.count=5000", "workers.count must be from 1 to 4096"),
+            ("weight=-1", "weight must be from 0 to 1000000"),
             ("io_threads=1025", "io_threads must be from 1 to 1024"),
             ("worker.namespace=No", "wrong setting in `worker`"),
             ("planes.lease_seconds=0", "wrong setting in `planes`"),

@@ -115,6 +115,7 @@ impl Process {
         let spec = settings.engines();
         let mut engines = spec.start(&self.tasks, &self.metrics, signals).await?;
         engines.card.topology = settings.topology.clone();
+        engines.card.weight = settings.weight();
         let specs = ids.into_iter().zip(conditions).zip(engines.specs());
         let starting = specs.map(|((id, condition), mut spec)| {
             (spec.id, spec.condition) = (id, Some(condition));

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use forebay_engine::remote::WorkerCard;
 use forebay_mock_engine::MockerConfig;
 use forebay_observability::TelemetryConfig;
 use forebay_runtime::command::IoThreads;
-use forebay_runtime::{PlanesConfig, ShutdownConfig};
+use forebay_runtime::{ConfigError, PlanesConfig, ShutdownConfig};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -32,6 +33,9 @@ pub struct WorkerSettings {
     pub worker: WorkerConfig,
     /// Where the process is, such as `zone` and `rack`: names and values of the operator's.
     pub topology: BTreeMap<String, String>,
+    /// Each worker's part in its version's share of the requests for the model, 0 to 1,000,000.
+    /// Default 1.
+    pub weight: Option<f64>,
     /// Native engines, all together: they share the threads and the KV memory evenly.
     #[cfg(feature = "native")]
     pub engine: forebay_native_engine::EngineConfig,
@@ -60,6 +64,11 @@ pub(super) fn is_secret(key: &str) -> bool {
 }
 
 impl WorkerSettings {
+    /// [`Self::weight`] with its default.
+    pub(super) fn weight(&self) -> f64 {
+        self.weight.unwrap_or(1.0)
+    }
+
     /// Checks every setting, before anything is fetched or started.
     ///
     /// # Errors
@@ -67,6 +76,11 @@ impl WorkerSettings {
     /// [`Error`], for the first that cannot be.
     pub fn check(&self) -> Result<(), Error> {
         self.io_threads.check()?;
+        if !WorkerCard::is_weight(self.weight()) {
+            let setting = "weight";
+            let expected = "from 0 to 1000000";
+            return Err(ConfigError { setting, expected }.into());
+        }
         self.engines().check()?;
         self.worker.check().map_err(Error::Worker)?;
         self.planes.check_shared().map_err(Error::Planes)?;

@@ -46,6 +46,9 @@ struct Card {
     max_running_sequences: Option<u32>,
     lora_adapters: Vec<String>,
     topology: BTreeMap<String, String>,
+    weight: f64,
+    /// How often it has changed.
+    revision: u64,
 }
 
 impl Metadata {
@@ -63,7 +66,7 @@ impl WorkerMetadata {
             registered: worker.is_registered(),
             paused: worker.is_paused(),
             address: worker.address(),
-            card: Card::of(worker.card().clone()),
+            card: Card::of((*worker.card()).clone()),
         }
     }
 }
@@ -92,6 +95,8 @@ impl Card {
             max_running_sequences: card.max_running_sequences,
             lora_adapters: card.lora_adapters,
             topology: card.topology,
+            weight: card.weight,
+            revision: card.revision,
         }
     }
 }

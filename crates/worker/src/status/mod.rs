@@ -1,6 +1,7 @@
 //! What a worker's process tells and takes over HTTP: how it is, who it is, and an operator's
-//! control of its engines.
+//! control of its engines and cards.
 
+mod card_change;
 mod config;
 mod metadata;
 mod refusal;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
@@ -9,24 +10,34 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use forebay_engine::{Control, Error, ErrorClass};
 use forebay_observability::METRICS_CONTENT_TYPE;
+use forebay_protocols::openai::parse;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
+use super::card_change::CardChange;
 use super::metadata::Metadata;
 use super::refusal::Refusal;
 use super::same_site::same_site;
 use super::server::{Process, StatusProcess};
+use crate::WorkerHandle;
+
+/// The longest body of a control, in bytes.
+const BODY_LIMIT: usize = 64 << 10;
 
 pub(super) fn router(process: StatusProcess) -> Router {
     let process = Arc::new(process);
-    let control = post(control).layer(from_fn_with_state(process.clone(), same_site));
+    let controls = Router::new()
+        .route("/engine/card", post(card))
+        .route("/engine/{control}", post(control))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(process.clone(), same_site));
     Router::new()
         .route("/health", get(health))
         .route("/live", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/metadata", get(metadata))
-        .route("/engine/{control}", control)
+        .merge(controls)
         .with_state(process)
 }
 
@@ -84,21 +95,51 @@ async fn control(
         "resume" => Control::Resume,
         "clear-kv-cache" => Control::ClearKvCache,
         _ => {
-            let message = "an engine takes pause, resume and clear-kv-cache";
+            let message = "an engine takes pause, resume, clear-kv-cache and card";
             return Err(Error::new(ErrorClass::NotFound, "unknown_control", message).into());
         }
     };
+    let (ids, workers) = meant(&process, &whom)?;
+    let told = join_all(workers.iter().map(|worker| worker.control(control))).await;
+    told.into_iter().collect::<Result<(), Error>>()?;
+    Ok(Json(Told { workers: ids }))
+}
+
+/// Changes the card of every worker, or of one.
+async fn card(
+    State(process): State<Process>,
+    Query(whom): Query<Whom>,
+    body: Bytes,
+) -> Result<Json<Told>, Refusal> {
+    let change: CardChange = parse(&body)?;
+    if change.aliases().any(str::is_empty) {
+        return Err(Error::invalid("aliases", "must not have an empty one").into());
+    }
+    let (ids, workers) = meant(&process, &whom)?;
+    for worker in workers {
+        let change = change.clone();
+        let changed = worker.update_card(|card| change.apply(card));
+        changed.map_err(Error::from)?;
+    }
+    Ok(Json(Told { workers: ids }))
+}
+
+/// The workers that are meant, with their ids.
+fn meant<'a>(
+    process: &'a StatusProcess,
+    whom: &Whom,
+) -> Result<(Vec<String>, Vec<&'a WorkerHandle>), Error> {
     let workers = process
         .workers()
         .iter()
         .map(|worker| (format!("{:016x}", worker.id().0), worker));
     let meant = workers.filter(|(id, _)| whom.worker.as_ref().is_none_or(|whom| whom == id));
     let (ids, workers): (Vec<_>, Vec<_>) = meant.unzip();
-    if workers.is_empty() {
-        let message = "there is no such worker";
-        return Err(Error::new(ErrorClass::NotFound, "unknown_worker", message).into());
+    match workers.is_empty() {
+        true => {
+            let message = "there is no such worker";
+            Err(Error::new(ErrorClass::NotFound, "unknown_worker", message))
+        }
+        false => Ok((ids, workers)),
     }
-    let told = join_all(workers.iter().map(|worker| worker.control(control))).await;
-    told.into_iter().collect::<Result<(), Error>>()?;
-    Ok(Json(Told { workers: ids }))
 }

@@ -57,6 +57,7 @@ impl StatusProcess {
 /// | `GET /metrics` | its metrics, in the OpenMetrics text format |
 /// | `GET /metadata` | its workers: ids, addresses, cards |
 /// | `POST /engine/pause`, `/engine/resume`, `/engine/clear-kv-cache` | changes every engine, or with `?worker=ID` one |
+/// | `POST /engine/card` | changes the card of every worker, or of one, as [`WorkerHandle::update_card`] does: a JSON object of the fields of `/metadata` that are to be another one |
 ///
 /// Nobody has to authenticate. Pages that a browser shows change nothing: a POST with an `Origin`,
 /// or whose `Host` is neither an address nor a name of this machine, is refused with 403.

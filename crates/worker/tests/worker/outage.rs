@@ -5,8 +5,8 @@ use std::sync::Arc;
 use forebay_engine::Engine as _;
 use forebay_engine::remote::RemoteEngine;
 use forebay_runtime::{Discovery, EndpointId, Instance, PlaneError, Planes, Registration, Watch};
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 
 use crate::count;
@@ -101,4 +101,37 @@ async fn a_worker_that_leaves_during_an_outage_does_not_come_back() {
     in_time(served.drain()).await;
     let listed = outage.behind.list(&crate::deployment::endpoint()).await;
     assert_eq!(listed.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_card_changes_during_an_outage_and_discovery_knows_it_afterwards() {
+    let mut deployment = Deployment::new().await;
+    let outage = Arc::new(Outage {
+        behind: deployment.planes.discovery.clone(),
+        is_away: watch::Sender::new(false),
+        refused: watch::Sender::new(0),
+    });
+    deployment.planes.discovery = outage.clone();
+    let worker = deployment.start().await.unwrap();
+    let found = deployment.found().await;
+    let mut changes = found.card_changes();
+    found.load();
+
+    outage.is_away.send_replace(true);
+    assert_eq!(worker.handle().update_card(|card| card.weight = 0.0), Ok(1));
+    let card = in_time(changes.next()).await.unwrap();
+    assert_eq!((card.weight, card.revision), (0.0, 1));
+    let mut refused = outage.refused.subscribe();
+    in_time(refused.wait_for(|refused| *refused > 2))
+        .await
+        .unwrap();
+    // It is known to discovery by its card from before, and well.
+    assert!(worker.handle().is_registered() && deployment.health.is_ready());
+    assert_eq!(worker.handle().update_card(|card| card.weight = 2.0), Ok(2));
+
+    outage.is_away.send_replace(false);
+    let found = deployment.found().await;
+    assert_eq!((found.card().weight, found.card().revision), (2.0, 2));
+    drop(worker);
+    deployment.removed().await;
 }

@@ -3,12 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
+use forebay_engine::remote::WorkerCard;
 use forebay_engine::{Engine as _, ErrorClass};
 use forebay_observability::Registry;
 use forebay_runtime::{TaskKind, Tasks};
 use forebay_testkit::http::{self, Response};
 use forebay_worker::WorkerHandle;
 use forebay_worker::status::{StatusProcess, StatusServer};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, request};
@@ -57,7 +59,13 @@ impl Status {
     }
 
     async fn post(&self, path: &'static str) -> (u16, Value) {
-        let (status, body) = self.ask(move |address| http::post(address, path, "")).await;
+        self.send(path, "").await
+    }
+
+    async fn send(&self, path: &'static str, body: &'static str) -> (u16, Value) {
+        let (status, body) = self
+            .ask(move |address| http::post(address, path, body))
+            .await;
         (status, serde_json::from_str(&body).unwrap())
     }
 }
@@ -166,6 +174,65 @@ async fn an_operator_pauses_and_resumes_the_engine() {
         (404, &json!("unknown_control"))
     );
     assert!(deployment.toy.is_moving());
+}
+
+#[tokio::test]
+async fn an_operator_changes_what_a_worker_says_about_itself() {
+    let mut deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    let worker = deployment.start().await.unwrap();
+    status.workers.set(vec![worker.handle().clone()]).unwrap();
+    let remote = deployment.found().await;
+    let mut changes = remote.card_changes();
+    remote.load();
+
+    let body = r#"{"weight": 0.1, "topology": {"zone": "a"}, "lora_adapters": ["x"]}"#;
+    let (code, told) = status.send("/engine/card", body).await;
+    assert_eq!(
+        (code, told),
+        (200, json!({"workers": ["0000000000000005"]}))
+    );
+    let card = in_time(changes.next()).await.unwrap();
+    assert_eq!((card.weight, card.revision), (0.1, 1));
+    assert_eq!(card.topology["zone"], "a");
+    // Discovery has it, too, and the same instance is there.
+    let again = deployment.put().await;
+    let found = WorkerCard::decode(again.card).unwrap();
+    assert_eq!((found, again.worker), ((*card).clone(), worker.id()));
+    let told = &status.get("/metadata").await.1["workers"][0]["card"];
+    assert_eq!(
+        (&told["weight"], &told["revision"]),
+        (&json!(0.1), &json!(1))
+    );
+    assert_eq!(told["lora_adapters"], json!(["x"]));
+
+    let refused = [
+        (r#"{"wieght": 0.5}"#, "wieght"),
+        (r#"{"weight": -1}"#, "weight"),
+        (r#"{"weight": 1e7}"#, "weight"),
+        (r#"{"weight": "much"}"#, "weight"),
+        (r#"{"topology": {"zone": 7}}"#, "topology.zone"),
+        (r#"{"aliases": [""]}"#, "aliases"),
+        (r#"{"model": "other"}"#, "model"),
+    ];
+    for (body, param) in refused {
+        let (code, error) = status.send("/engine/card", body).await;
+        let error = &error["error"];
+        assert_eq!((code, &error["param"]), (400, &json!(param)), "{error}");
+    }
+    let (code, _) = status.send("/engine/card", "weight=1").await;
+    assert_eq!(code, 400);
+    let (code, error) = status.send("/engine/card?worker=6", "{}").await;
+    assert_eq!(
+        (code, &error["error"]["code"]),
+        (404, &json!("unknown_worker"))
+    );
+    let page = |address| {
+        let origin = [("origin", "http://elsewhere.example")];
+        http::post_with(address, "/engine/card", &origin, r#"{"weight": 9}"#)
+    };
+    assert_eq!(status.ask(page).await.0, 403);
+    assert_eq!(worker.handle().card().revision, 1);
 }
 
 #[tokio::test]

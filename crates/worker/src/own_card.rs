@@ -1,0 +1,98 @@
+use std::sync::Arc;
+
+use forebay_engine::remote::{CardChangeError, WorkerCard};
+use tokio::sync::watch;
+
+/// What a worker says about itself, for all who tell it on. Clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnCard(watch::Sender<Arc<WorkerCard>>);
+
+impl OwnCard {
+    /// The first one, whatever its revision was.
+    pub(crate) fn new(mut card: WorkerCard) -> Self {
+        card.revision = 0;
+        Self(watch::Sender::new(Arc::new(card)))
+    }
+
+    pub(crate) fn get(&self) -> Arc<WorkerCard> {
+        self.0.borrow().clone()
+    }
+
+    /// Changes it, and gives its revision.
+    pub(crate) fn update(
+        &self,
+        change: impl FnOnce(&mut WorkerCard),
+    ) -> Result<u64, CardChangeError> {
+        let mut outcome = Ok(());
+        self.0.send_if_modified(|card| {
+            let mut next = WorkerCard::clone(card);
+            change(&mut next);
+            next.revision = card.revision;
+            outcome = card.check_change(&next);
+            if outcome.is_err() || next == **card {
+                return false;
+            }
+            next.revision += 1;
+            *card = Arc::new(next);
+            true
+        });
+        outcome.map(|()| self.0.borrow().revision)
+    }
+
+    /// Each change, from what it is now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<WorkerCard>> {
+        self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use forebay_engine::{Capabilities, EngineInfo};
+    use forebay_tokens::BlockSize;
+
+    use super::*;
+
+    fn card() -> OwnCard {
+        let engine = EngineInfo {
+            model: "model".into(),
+            capabilities: Capabilities::GENERATE,
+            context_length: 64,
+            vocabulary_size: 2,
+            block_size: BlockSize::new(16).unwrap(),
+            kv_blocks: 8,
+            eos_token_ids: vec![],
+            data_parallel_ranks: 1,
+        };
+        OwnCard::new(WorkerCard::new("model", engine))
+    }
+
+    #[test]
+    fn each_change_has_a_revision_of_its_own() {
+        let card = card();
+        let mut changes = card.changes();
+        assert_eq!(card.update(|card| card.weight = 0.5), Ok(1));
+        assert_eq!(card.update(|card| card.weight = 0.5), Ok(1), "the same");
+        let place = |card: &mut WorkerCard| {
+            card.topology.insert("zone".into(), "a".into());
+            card.revision = 7;
+        };
+        assert_eq!(card.update(place), Ok(2));
+        assert_eq!(changes.borrow_and_update().revision, 2);
+        assert_eq!(card.get().weight, 0.5);
+    }
+
+    #[test]
+    fn what_cannot_be_changes_nothing() {
+        let card = card();
+        let error = card.update(|card| {
+            card.weight = 0.5;
+            card.weights.push('x');
+        });
+        assert_eq!(error, Err(CardChangeError::OtherVersion));
+        let error = card.update(|card| card.weight = f64::NAN);
+        assert_eq!(error, Err(CardChangeError::Weight));
+        assert!(!card.changes().has_changed().unwrap());
+        assert_eq!((card.get().revision, card.get().weight), (0, 1.0));
+    }
+}
