@@ -10,14 +10,14 @@ use forebay_engine::remote::{
     KvRepairs, KvState, KvUpdate, RemoteEngine, WorkerCard, engine_endpoint,
 };
 use forebay_engine::{Engine, GenerateRequest};
-use forebay_frontend::{PooledWorker, WorkerPool};
+use forebay_frontend::{PooledWorker, Process, WorkerPool};
 use forebay_mock_engine::{MockEngine, MockerConfig};
 use forebay_observability::Registry;
 use forebay_protocols::worker::StopConditions;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
-    EventPlane, EventStream, Health, Instance, MemoryDiscovery, PlaneError, Planes, Publisher,
-    Tasks, TcpConfig, TcpPlane, Topic,
+    EventPlane, EventStream, Health, Instance, MemoryDiscovery, NatsConfig, NatsConnection,
+    NatsEvents, PlaneError, Planes, Publisher, Tasks, TcpConfig, TcpPlane, Topic,
 };
 use forebay_tokens::{ContentKey, KvEvent, RoutingHash, Tier, WorkerId};
 use forebay_worker::{Worker, WorkerConfig, WorkerSpec};
@@ -160,40 +160,67 @@ async fn generate(engine: Arc<MockEngine>, number: u32) {
 
 #[tokio::test]
 async fn every_router_knows_every_worker_s_cache_though_events_are_lost_in_process() {
-    let tasks = Tasks::new(&Registry::new());
     let planes = Planes::in_process();
-    every_router_knows_every_worker_s_cache(planes.clone(), planes, &tasks).await;
+    every_router_knows_every_worker_s_cache(planes.clone(), planes, &process()).await;
 }
 
 #[tokio::test]
 async fn every_router_knows_every_worker_s_cache_though_events_are_lost_over_tcp() {
-    let tasks = Tasks::new(&Registry::new());
-    let bind = async || {
-        let plane = TcpPlane::bind(
-            TcpConfig::default(),
-            &tasks,
-            &Registry::new(),
-            &Health::new(),
-        )
-        .await;
-        Arc::new(plane.unwrap())
-    };
-    let (workers, routers) = (bind().await, bind().await);
+    let process = process();
+    let (workers, routers) = (tcp(&process).await, tcp(&process).await);
     let discovery = Arc::new(MemoryDiscovery::new());
-    let workers = Planes {
+    let planes = |plane: TcpPlane| Planes {
         discovery: discovery.clone(),
-        requests: workers.clone(),
-        events: workers,
+        requests: Arc::new(plane.clone()),
+        events: Arc::new(plane),
     };
-    let routers = Planes {
-        discovery,
-        requests: routers.clone(),
-        events: routers,
-    };
-    every_router_knows_every_worker_s_cache(workers, routers, &tasks).await;
+    every_router_knows_every_worker_s_cache(planes(workers), planes(routers), &process).await;
 }
 
-async fn every_router_knows_every_worker_s_cache(workers_on: Planes, on: Planes, tasks: &Tasks) {
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn every_router_knows_every_worker_s_cache_though_events_are_lost_over_nats() {
+    let server = forebay_testkit::NatsServer::start();
+    let process = process();
+    let config = NatsConfig {
+        servers: vec![server.url()],
+        ..NatsConfig::default()
+    };
+    let discovery = Arc::new(MemoryDiscovery::new());
+    let planes = async || {
+        let Process { tasks, metrics, .. } = &process;
+        let connection = NatsConnection::connect(&config, tasks, metrics, &process.health);
+        Planes {
+            discovery: discovery.clone(),
+            requests: Arc::new(tcp(&process).await),
+            events: Arc::new(NatsEvents::new(&connection.await.unwrap(), tasks)),
+        }
+    };
+    let (workers, routers) = (planes().await, planes().await);
+    every_router_knows_every_worker_s_cache(workers, routers, &process).await;
+}
+
+fn process() -> Process {
+    let metrics = Registry::new();
+    Process {
+        tasks: Tasks::new(&metrics),
+        health: Health::new(),
+        metrics,
+    }
+}
+
+async fn tcp(process: &Process) -> TcpPlane {
+    let config = TcpConfig::default();
+    let plane = TcpPlane::bind(config, &process.tasks, &process.metrics, &process.health);
+    plane.await.unwrap()
+}
+
+async fn every_router_knows_every_worker_s_cache(
+    workers_on: Planes,
+    on: Planes,
+    process: &Process,
+) {
+    let tasks = &process.tasks;
     let lost = Arc::new(AtomicU64::new(0));
     let planes = Planes {
         events: Arc::new(Lossy {
@@ -231,7 +258,7 @@ async fn every_router_knows_every_worker_s_cache(workers_on: Planes, on: Planes,
     let routers: Vec<_> = (0..3)
         .map(|_| {
             let pool = WorkerPool::new(info.clone(), &RouterConfig::default()).unwrap();
-            pool.follow(&planes, endpoint.clone(), "mock", tasks);
+            pool.follow(&planes, endpoint.clone(), "mock", process);
             pool
         })
         .collect();

@@ -55,7 +55,7 @@ async fn processes_find_each_other_by_a_directory_and_talk() {
     let config = in_directory(&directory);
     let frontend = connect(&config).await.unwrap();
     let endpoint = EndpointId::new("forebay", "worker", "echo").unwrap();
-    let mut members = members(&frontend, endpoint.clone());
+    let mut members = members(&frontend, endpoint.clone(), &Registry::new());
 
     let planes = connect(&config).await.unwrap();
     let worker = WorkerId(0xfeed);
@@ -91,7 +91,7 @@ async fn who_ends_without_a_goodbye_is_down_before_its_lease_ends() {
     };
     let frontend = connect(&config).await.unwrap();
     let endpoint = EndpointId::new("forebay", "worker", "echo").unwrap();
-    let mut members = members(&frontend, endpoint.clone());
+    let mut members = members(&frontend, endpoint.clone(), &Registry::new());
     let planes = connect(&config).await.unwrap();
     let served = planes
         .requests

@@ -1,5 +1,6 @@
 mod asking;
 mod first_look;
+mod unreached;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use forebay_engine::Capabilities;
 use forebay_engine::remote::{RemoteEngine, WorkerCard, WorkerRole, engine_endpoint};
-use forebay_observability::ErrorChain;
+use forebay_observability::{ErrorChain, Registry};
 use forebay_router::RouterConfig;
 use forebay_runtime::{
     Degradation, EndpointId, Instance, MemberEvent, Planes, TaskHandle, TaskKind, Tasks, members,
@@ -20,6 +21,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use first_look::{FirstLook, GIVEN_UP, list};
+use unreached::Unreached;
 
 use super::expected::Expected;
 use super::text::{Text, TextFailure, Texts};
@@ -79,12 +81,14 @@ impl ModelRegistry {
             endpoint: engine_endpoint(namespace)?,
             planes: planes.clone(),
             tasks: process.tasks.clone(),
+            metrics: process.metrics.clone(),
             unusable: process.health.degradation("models"),
             versions: BTreeMap::new(),
             workers: HashMap::new(),
             texts: Texts::default(),
             feeds: KvFeeds::default(),
             first_look: FirstLook::Listing(HashSet::new()),
+            unreached: Unreached::default(),
             work: FuturesUnordered::new(),
         };
         follower.tell();
@@ -104,6 +108,7 @@ struct Follower {
     endpoint: EndpointId,
     planes: Planes,
     tasks: Tasks,
+    metrics: Registry,
     unusable: Degradation,
     versions: BTreeMap<VersionKey, Version>,
     /// Every worker that is up and can be used.
@@ -111,6 +116,7 @@ struct Follower {
     texts: Texts,
     feeds: KvFeeds,
     first_look: FirstLook,
+    unreached: Unreached,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
 
@@ -130,7 +136,7 @@ enum Done {
 
 impl Follower {
     async fn run(mut self) {
-        let mut members = members(&self.planes, self.endpoint.clone());
+        let mut members = members(&self.planes, self.endpoint.clone(), &self.metrics);
         let list = list(self.planes.clone(), self.endpoint.clone());
         self.work.push(Box::pin(list.map(Done::Listed)));
         loop {
@@ -153,6 +159,8 @@ impl Follower {
                 self.down(worker);
                 self.first_look.looked_at(worker);
             }
+            MemberEvent::Unreached(instance, reason) => self.unreached.add(&instance, &reason),
+            MemberEvent::UnreachedNoMore(worker) => self.unreached.remove(worker),
         }
         self.tell();
     }
@@ -327,8 +335,8 @@ impl Follower {
         version.expect("a version is there while it has workers, and while it is asked about")
     }
 
-    /// Says which models may be there soon, and in the process's health what is not served though
-    /// it has workers.
+    /// Says which models may be there soon, which workers cannot be reached, and in the process's
+    /// health what is not served though it has workers.
     fn tell(&self) {
         let starting = self.versions.values();
         let starting = starting.filter(|version| matches!(version.state, State::Starting(_)));
@@ -341,7 +349,9 @@ impl Follower {
             let problem = version.problem()?;
             Some(format!("{key}: {problem}"))
         });
-        let problems: Vec<_> = problems.collect();
+        let unreached = self.unreached.sentences();
+        let problems: Vec<_> = problems.chain(unreached.iter().cloned()).collect();
+        self.registry.lacks(unreached);
         match problems.is_empty() {
             true => self.unusable.clear(),
             false => self.unusable.set(problems.join("; ")),

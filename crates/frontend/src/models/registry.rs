@@ -28,9 +28,11 @@ struct Inner {
     now: ArcSwap<Catalogue>,
     /// A model is there before it is not expected any more: who looks here first misses none.
     expected: ArcSwap<Expected>,
+    /// What there is to say of workers that cannot be reached.
+    unreached: ArcSwap<Vec<String>>,
     /// Held while they change: the names that were told to be taken.
     clashes: Mutex<HashSet<Clash>>,
-    /// Told of every change, also of what is expected.
+    /// Told of every change, also of what is expected and of what cannot be reached.
     changes: watch::Sender<usize>,
 }
 
@@ -141,6 +143,20 @@ impl ModelRegistry {
             self.0.expected.store(Arc::new(expected));
             self.0.changes.send_modify(|changes| *changes += 1);
         }
+    }
+
+    /// From now on this is what there is to say of workers that are registered and cannot be
+    /// reached.
+    pub(super) fn lacks(&self, unreached: Vec<String>) {
+        if **self.0.unreached.load() != unreached {
+            self.0.unreached.store(Arc::new(unreached));
+            self.0.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    /// What there is to say of workers that are registered and cannot be reached; empty if nothing.
+    pub(crate) fn unreached(&self) -> Arc<Vec<String>> {
+        self.0.unreached.load_full()
     }
 
     /// Every version of every model, in the order of their names.

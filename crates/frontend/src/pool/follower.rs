@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use forebay_engine::remote::RemoteEngine;
+use forebay_observability::Registry;
 use forebay_runtime::members;
 use forebay_runtime::{EndpointId, Instance, MemberEvent, Planes, TaskHandle, TaskKind, Tasks};
 use forebay_tokens::WorkerId;
@@ -9,6 +10,7 @@ use futures::StreamExt as _;
 use tracing::{info, warn};
 
 use super::{KvFeeds, WorkerPool};
+use crate::Process;
 
 impl WorkerPool {
     /// Keeps the pool to the workers behind an endpoint that serve `model`: a task adds each that
@@ -24,17 +26,19 @@ impl WorkerPool {
         planes: &Planes,
         endpoint: EndpointId,
         model: impl Into<String>,
-        tasks: &Tasks,
+        process: &Process,
     ) -> TaskHandle {
         let follower = Follower {
             pool: self.clone(),
             model: model.into(),
             planes: planes.clone(),
-            tasks: tasks.clone(),
+            tasks: process.tasks.clone(),
+            registry: process.metrics.clone(),
             workers: HashMap::new(),
             feeds: KvFeeds::default(),
         };
-        tasks.spawn(TaskKind::Background, "worker pool", follower.run(endpoint))
+        let (tasks, task) = (&process.tasks, follower.run(endpoint));
+        tasks.spawn(TaskKind::Background, "worker pool", task)
     }
 }
 
@@ -43,18 +47,20 @@ struct Follower {
     model: String,
     planes: Planes,
     tasks: Tasks,
+    registry: Registry,
     workers: HashMap<WorkerId, Instance>,
     feeds: KvFeeds,
 }
 
 impl Follower {
     async fn run(mut self, endpoint: EndpointId) {
-        let mut members = members(&self.planes, endpoint);
+        let mut members = members(&self.planes, endpoint, &self.registry);
         loop {
             tokio::select! {
                 Some(event) = members.next() => match event {
                     MemberEvent::Up(instance) | MemberEvent::Changed(instance) => self.up(instance),
                     MemberEvent::Down(worker, _) => self.down(worker),
+                    MemberEvent::Unreached(..) | MemberEvent::UnreachedNoMore(_) => {}
                 },
                 never = self.feeds.run() => match never {},
             }

@@ -51,9 +51,13 @@ impl Readiness {
         }
         let mut names: Vec<_> = models.iter().map(|model| model.name()).collect();
         names.dedup();
-        self.condition.set_not_ready(match &*names {
-            [] => "no worker has come yet".to_owned(),
-            names => format!("no worker for {}", names.join(", ")),
-        });
+        let unreached = self.models.unreached();
+        let mut reasons = match (&*names, &**unreached) {
+            ([], []) => vec!["no worker has come yet".to_owned()],
+            ([], _) => Vec::new(),
+            (names, _) => vec![format!("no worker for {}", names.join(", "))],
+        };
+        reasons.extend_from_slice(&unreached);
+        self.condition.set_not_ready(reasons.join("; "));
     }
 }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_observability::ErrorChain;
+use forebay_observability::{ErrorChain, Registry};
 use forebay_protocols::Error as RequestError;
 use forebay_router::{BookingSnapshot, Followed, OwnerId};
 use forebay_runtime::{
@@ -42,6 +42,7 @@ pub(crate) struct Replicas {
     books: SharedBooks,
     planes: Planes,
     tasks: Tasks,
+    registry: Registry,
     metrics: Metrics,
     /// The other frontends cannot find this one.
     alone: Degradation,
@@ -90,6 +91,7 @@ impl Replicas {
             books,
             planes: planes.clone(),
             tasks: process.tasks.clone(),
+            registry: process.metrics.clone(),
             metrics: Metrics::new(&process.metrics),
             alone: process.health.degradation("replicas"),
             others: HashMap::new(),
@@ -168,7 +170,7 @@ impl Replicas {
 
     /// Tells and hears, until nothing is booked after a shutdown has begun.
     async fn take_part(&mut self, publisher: &mut dyn Publisher) {
-        let mut members = members(&self.planes, self.endpoint.clone());
+        let mut members = members(&self.planes, self.endpoint.clone(), &self.registry);
         let (tasks, owner) = (self.tasks.clone(), self.owner.clone());
         let mut due = Instant::now();
         let mut is_closing = false;
@@ -177,6 +179,7 @@ impl Replicas {
                 Some(event) = members.next() => match event {
                     MemberEvent::Up(instance) | MemberEvent::Changed(instance) => self.meet(instance),
                     MemberEvent::Down(worker, _) => self.part(OwnerId(worker.0)),
+                    MemberEvent::Unreached(..) | MemberEvent::UnreachedNoMore(_) => {}
                 },
                 Some((owner, heard)) = self.heard.next() => self.hear(owner, heard),
                 Some((owner, answer)) = self.answers.next() => self.answered(owner, answer),

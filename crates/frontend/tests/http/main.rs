@@ -18,3 +18,5 @@ mod refusals;
 mod replicas;
 mod server;
 mod streams;
+#[cfg(feature = "tcp")]
+mod unreached;

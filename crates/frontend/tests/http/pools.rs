@@ -363,7 +363,7 @@ async fn a_pool_follows_the_workers_of_its_model() {
     let pool = pool();
     let server = Server::of_pool(&pool, FrontendConfig::default()).await;
     let endpoint = engine_endpoint("test").unwrap();
-    let _task = pool.follow(&planes, endpoint, "base", &server.process.tasks);
+    let _task = pool.follow(&planes, endpoint, "base", &server.process);
     assert_eq!(text(&complete(&server, "x").await), "ok");
     assert_eq!(pool.workers().len(), 1);
 
@@ -388,7 +388,7 @@ async fn what_workers_report_is_told_for_each_model() {
     let (pool, blocks) = (pool(), stuck.info().kv_blocks);
     let server = Server::of_pool(&pool, FrontendConfig::default()).await;
     let endpoint = engine_endpoint("test").unwrap();
-    let _task = pool.follow(&planes, endpoint, "base", &server.process.tasks);
+    let _task = pool.follow(&planes, endpoint, "base", &server.process);
     let reported =
         |what, number| format!("forebay_frontend_worker_{what}{{model=\"base\"}} {number}");
     server
@@ -426,7 +426,7 @@ async fn a_worker_that_is_cut_off_hands_over() {
     let pool = pool();
     let server = Server::of_pool(&pool, FrontendConfig::default()).await;
     let endpoint = engine_endpoint("test").unwrap();
-    let _task = pool.follow(&planes, endpoint, "base", &server.process.tasks);
+    let _task = pool.follow(&planes, endpoint, "base", &server.process);
     let body = json!({"model": "base", "prompt": "x", "stream": true});
     let mut running = open_post(server.address, PATH, &body).await;
     read_until(&mut running, "\"text\":\"a\"").await;

@@ -84,13 +84,8 @@ pub enum Output<R> {
     Changed(R),
     /// No requests to this worker from now on; it may come up again.
     Down(WorkerId, DownCause),
-    /// Look after the peer at `address`, and tell how things stand by [`View::peer`].
-    Watch {
-        /// Whose address it is.
-        worker: WorkerId,
-        /// Where it is served.
-        address: String,
-    },
+    /// Look after the peer at this record's address, and tell how things stand by [`View::peer`].
+    Watch(R),
     /// Ask the peer that is looked after for this worker whether the record is its own, and answer
     /// by [`View::confirmed`]. What was asked before about the same worker is of no interest any
     /// more; neither is this once its peer is not reachable, or released.
@@ -338,16 +333,15 @@ impl<R: Record> View<R> {
             return;
         }
         let worker = record.worker();
-        let address = record.address().to_owned();
         let member = Member {
-            record,
+            record: record.clone(),
             peer: None,
             up: None,
             successor: None,
             unlisted_since: None,
         };
         self.members.insert(worker, member);
-        self.outputs.push_back(Output::Watch { worker, address });
+        self.outputs.push_back(Output::Watch(record));
     }
 
     fn forget(&mut self, worker: WorkerId, cause: DownCause) {

@@ -300,8 +300,8 @@ impl World {
                     rule!(self.answered == Some(self.now), "given up unasked");
                 }
             }
-            Output::Watch { worker, address } => {
-                let watch = self.watched.insert(worker, (address, None));
+            Output::Watch(claim) => {
+                let watch = self.watched.insert(claim.worker, (claim.address, None));
                 rule!(watch.is_none(), "watched twice");
             }
             Output::Confirm(claim) => {

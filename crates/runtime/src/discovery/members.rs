@@ -1,9 +1,10 @@
+mod standing;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use forebay_mux::view::{Config, Output, Peer, Record, View};
-use forebay_observability::ErrorChain;
+use forebay_observability::{ErrorChain, Registry};
 use forebay_tokens::WorkerId;
 use futures::future::{self, BoxFuture};
 use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
@@ -12,6 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 pub use forebay_mux::view::DownCause;
+
+use standing::{Standing, Standings};
 
 use super::unreached::Unreached;
 use super::{Instance, InstanceEvent, Watch, record};
@@ -31,6 +34,12 @@ pub enum MemberEvent {
     Changed(Instance),
     /// Nothing new to this worker from now on. It may come up again, also as another process.
     Down(WorkerId, DownCause),
+    /// Discovery names it, and nobody has answered at its address for 3 s, for this reason. It is not
+    /// up. What its record says of it is not confirmed.
+    Unreached(Instance, String),
+    /// What [`MemberEvent::Unreached`] told of this worker is over: it answers, or discovery does not
+    /// name it any more.
+    UnreachedNoMore(WorkerId),
 }
 
 /// The changes of which instances of an endpoint requests may be sent to, from nobody on, for as
@@ -43,12 +52,18 @@ pub enum MemberEvent {
 /// is served at its address confirms it ([`RequestPlane::confirm`](crate::RequestPlane::confirm)),
 /// and who is up is not replaced by a record at another address while it is. A record whose address
 /// is not for its own endpoint and worker is refused, with a warning; one whose peer does not answer
-/// within 3 s is told in the log, with the reason. It follows at most [`Config::max_members`]
-/// instances, and says in the log when there are more.
+/// for 3 s is told, here and in the log, with the reason. It follows at most [`Config::max_members`]
+/// instances, and says in the log when there are more. The gauge `forebay_discovery_members` of
+/// `registry` counts them by the endpoint's component and by how they stand.
 ///
 /// It spawns nothing, and works while it is polled.
-pub fn members(planes: &Planes, endpoint: EndpointId) -> BoxStream<'static, MemberEvent> {
+pub fn members(
+    planes: &Planes,
+    endpoint: EndpointId,
+    registry: &Registry,
+) -> BoxStream<'static, MemberEvent> {
     let members = Members {
+        standings: Standings::new(&endpoint, registry),
         planes: planes.clone(),
         endpoint,
         start: Instant::now(),
@@ -77,8 +92,8 @@ struct Members {
     view: View<Instance>,
     watch: Option<Watch>,
     peers: SelectAll<BoxStream<'static, (WorkerId, PeerState)>>,
-    /// Ends the watch of each worker's peer.
-    watched: HashMap<WorkerId, AbortHandle>,
+    watched: HashMap<WorkerId, Watched>,
+    standings: Standings,
     /// Of peers that were asked whether a record is theirs.
     answers: SelectAll<BoxStream<'static, (Instance, bool)>>,
     /// Ends the question to each worker's peer.
@@ -91,6 +106,14 @@ struct Members {
     was_full: bool,
 }
 
+/// A peer that is looked after.
+struct Watched {
+    /// Whose it is, as discovery said first.
+    instance: Instance,
+    /// Ends the watch.
+    handle: AbortHandle,
+}
+
 impl Members {
     async fn next(&mut self) -> MemberEvent {
         loop {
@@ -100,7 +123,9 @@ impl Members {
                 }
             }
             self.tell_if_full();
-            self.take_an_input().await;
+            if let Some(event) = self.take_an_input().await {
+                return event;
+            }
         }
     }
 
@@ -109,6 +134,7 @@ impl Members {
             Output::Up(instance) => {
                 let (worker, address) = (instance.worker.0, &instance.address);
                 info!(endpoint = %self.endpoint, worker, address, "instance up");
+                self.standings.set(instance.worker, Standing::Up);
                 Some(MemberEvent::Up(instance))
             }
             Output::Changed(instance) => Some(MemberEvent::Changed(instance)),
@@ -117,13 +143,8 @@ impl Members {
                 info!(%endpoint, worker = worker.0, cause = cause_name, "instance down");
                 Some(MemberEvent::Down(worker, cause))
             }
-            Output::Watch { worker, address } => {
-                self.wait_for(worker, &address);
-                let states = self.planes.requests.peer(&address);
-                let (states, handle) = stream::abortable(states);
-                let states = states.map(move |state| (worker, state));
-                self.peers.push(states.boxed());
-                self.watched.insert(worker, handle);
+            Output::Watch(instance) => {
+                self.watch(instance);
                 None
             }
             Output::Confirm(instance) => {
@@ -133,10 +154,11 @@ impl Members {
             Output::Release(worker) => {
                 self.ask_no_more(worker);
                 self.unreached.wait_no_more(worker);
-                if let Some(handle) = self.watched.remove(&worker) {
-                    handle.abort();
+                if let Some(watched) = self.watched.remove(&worker) {
+                    watched.handle.abort();
                 }
-                None
+                let was_told = self.standings.remove(worker) == Some(Standing::Unreached);
+                was_told.then_some(MemberEvent::UnreachedNoMore(worker))
             }
             Output::List => {
                 let (planes, endpoint) = (self.planes.clone(), self.endpoint.clone());
@@ -147,9 +169,10 @@ impl Members {
         }
     }
 
-    async fn take_an_input(&mut self) {
+    async fn take_an_input(&mut self) -> Option<MemberEvent> {
         let Some(watch) = &mut self.watch else {
-            return self.begin().await;
+            self.begin().await;
+            return None;
         };
         let due = self.view.next_timeout().map(|due| self.start + due);
         tokio::select! {
@@ -161,26 +184,16 @@ impl Members {
                 self.list = None;
                 self.take_list(list);
             }
-            Some((worker, state)) = self.peers.next() => {
-                let peer = match state {
-                    PeerState::Reachable => Peer::Reachable,
-                    PeerState::Draining => Peer::Draining,
-                    PeerState::Lost => Peer::Lost,
-                };
-                if peer != Peer::Reachable {
-                    self.ask_no_more(worker);
-                }
-                if peer != Peer::Lost {
-                    self.unreached.wait_no_more(worker);
-                }
-                self.view.peer(worker, peer);
+            Some((worker, state)) = self.peers.next() => return self.take_peer(worker, state),
+            Some((instance, reason)) = self.unreached.next() => {
+                return Some(self.take_unreached(instance, reason));
             }
-            Some(()) = self.unreached.next() => {}
             Some((instance, is_own)) = self.answers.next() => self.take_answer(&instance, is_own),
             () = sleep_until(due.unwrap_or(self.start)), if due.is_some() => {
                 self.view.handle_timeout(self.start.elapsed());
             }
         }
+        None
     }
 
     async fn begin(&mut self) {
@@ -194,15 +207,50 @@ impl Members {
         }
     }
 
-    /// Waits for a worker's peer to answer, and says so if it does not in time.
-    fn wait_for(&mut self, worker: WorkerId, address: &str) {
-        let instance = Instance {
-            endpoint: self.endpoint.clone(),
-            worker,
-            address: address.to_owned(),
-            card: Bytes::new(),
+    /// Looks after an instance's peer, and waits for it to answer.
+    fn watch(&mut self, instance: Instance) {
+        let worker = instance.worker;
+        let states = self.planes.requests.peer(&instance.address);
+        let (states, handle) = stream::abortable(states);
+        let states = states.map(move |state| (worker, state));
+        self.peers.push(states.boxed());
+        self.unreached.wait_for(&self.planes, instance.clone());
+        self.standings.set(worker, Standing::Connecting);
+        self.watched.insert(worker, Watched { instance, handle });
+    }
+
+    fn take_peer(&mut self, worker: WorkerId, state: PeerState) -> Option<MemberEvent> {
+        let before = self.standings.get(worker)?;
+        let (peer, standing) = match state {
+            PeerState::Reachable if before == Standing::Up => (Peer::Reachable, Standing::Up),
+            PeerState::Reachable => (Peer::Reachable, Standing::Unconfirmed),
+            PeerState::Draining => (Peer::Draining, Standing::Draining),
+            PeerState::Lost if before.is_silent() => (Peer::Lost, before),
+            PeerState::Lost => (Peer::Lost, Standing::Lost),
         };
-        self.unreached.wait_for(&self.planes, instance);
+        self.standings.set(worker, standing);
+        if peer != Peer::Reachable {
+            self.ask_no_more(worker);
+        }
+        match (peer, self.watched.get(&worker)) {
+            (Peer::Lost, Some(watched)) if !before.is_silent() => {
+                let instance = watched.instance.clone();
+                self.unreached.wait_for(&self.planes, instance);
+            }
+            (Peer::Lost, _) => {}
+            _ => self.unreached.wait_no_more(worker),
+        }
+        self.view.peer(worker, peer);
+        let is_over = before == Standing::Unreached && peer != Peer::Lost;
+        is_over.then_some(MemberEvent::UnreachedNoMore(worker))
+    }
+
+    fn take_unreached(&mut self, instance: Instance, reason: String) -> MemberEvent {
+        let (endpoint, worker, address) = (&self.endpoint, instance.worker, &instance.address);
+        warn!(%endpoint, worker = worker.0, address, reason,
+            "instance is registered and cannot be reached");
+        self.standings.set(worker, Standing::Unreached);
+        MemberEvent::Unreached(instance, reason)
     }
 
     /// Asks the instance's peer whether it is that instance.

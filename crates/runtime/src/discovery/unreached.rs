@@ -8,7 +8,6 @@ use futures::StreamExt as _;
 use futures::future::{AbortHandle, Abortable, BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
 
 use super::Instance;
 use crate::planes::Planes;
@@ -18,11 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long it may take to find out why.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Says once of each instance that does not answer in time what is wrong with it. The usual reason is
-/// an address that was advertised and leads nowhere from here.
+/// Finds out, of each instance that does not answer in time, what is wrong with it. The usual reason
+/// is an address that was advertised and leads nowhere from here.
 #[derive(Default)]
 pub(super) struct Unreached {
-    waits: FuturesUnordered<Abortable<BoxFuture<'static, ()>>>,
+    waits: FuturesUnordered<Abortable<BoxFuture<'static, (Instance, String)>>>,
     /// Ends the wait for each worker.
     handles: HashMap<WorkerId, AbortHandle>,
 }
@@ -34,7 +33,7 @@ impl Unreached {
         if let Some(earlier) = self.handles.insert(instance.worker, handle) {
             earlier.abort();
         }
-        let wait = tell(planes.clone(), instance).boxed();
+        let wait = wait(planes.clone(), instance).boxed();
         self.waits.push(Abortable::new(wait, registration));
     }
 
@@ -45,27 +44,37 @@ impl Unreached {
         }
     }
 
-    /// Tells what is to be told, in the log; one wait is over, or there is none. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<()> {
-        self.waits.next().await.map(drop)
+    /// The next instance that has not answered in time, and why; none if nothing is waited for.
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<(Instance, String)> {
+        loop {
+            if let Ok((instance, reason)) = self.waits.next().await? {
+                self.handles.remove(&instance.worker);
+                return Some((instance, reason));
+            }
+        }
     }
 }
 
-async fn tell(planes: Planes, instance: Instance) {
-    sleep(PATIENCE).await;
-    let reason = reason(&planes, &instance).await;
-    let (endpoint, worker) = (&instance.endpoint, instance.worker.0);
-    let address = instance.address;
-    warn!(%endpoint, worker, address, reason, "instance is registered and cannot be reached");
+async fn wait(planes: Planes, instance: Instance) -> (Instance, String) {
+    loop {
+        sleep(PATIENCE).await;
+        if let Some(reason) = reason(&planes, &instance).await {
+            return (instance, reason);
+        }
+    }
 }
 
-/// Why an instance cannot be reached, as far as its plane can say.
-async fn reason(planes: &Planes, instance: &Instance) -> String {
-    match timeout(ANSWER, planes.requests.confirm(instance)).await {
-        Ok(Ok(_)) => "its address is not of the plane that requests go by here".to_owned(),
-        Ok(Err(error)) => error.diagnostic.unwrap_or(error.message),
-        Err(_) => "it does not answer".to_owned(),
-    }
+/// Why an instance cannot be reached, as far as its plane can say; none if it can be by now.
+async fn reason(planes: &Planes, instance: &Instance) -> Option<String> {
+    Some(
+        match timeout(ANSWER, planes.requests.confirm(instance)).await {
+            Ok(Ok(true)) => return None,
+            Ok(Ok(false)) => "its address is not of the plane that requests go by here".to_owned(),
+            Ok(Err(error)) => error.diagnostic.unwrap_or(error.message),
+            Err(_) => "it does not answer".to_owned(),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -84,12 +93,13 @@ mod tests {
 
         use forebay_observability::Registry;
 
+        use crate::health::Health;
         use crate::request_plane::{TcpConfig, TcpPlane};
         use crate::tasks::Tasks;
 
         let registry = Registry::new();
         let tasks = Tasks::new(&registry);
-        let plane = TcpPlane::bind(TcpConfig::default(), &tasks, &registry).await;
+        let plane = TcpPlane::bind(TcpConfig::default(), &tasks, &registry, &Health::new()).await;
         let planes = Planes {
             requests: Arc::new(plane.unwrap()),
             ..Planes::in_process()
@@ -97,10 +107,10 @@ mod tests {
         let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let nobody = nobody.local_addr().unwrap();
         let mut instance = instance(&format!("tcp://{nobody}/a/b/c/1"));
-        let refused = reason(&planes, &instance).await;
+        let refused = reason(&planes, &instance).await.unwrap();
         assert!(refused.contains(&nobody.to_string()), "{refused}");
         "nats:a/b/c/1@2".clone_into(&mut instance.address);
-        let foreign = reason(&planes, &instance).await;
+        let foreign = reason(&planes, &instance).await.unwrap();
         assert!(foreign.contains("plane"), "{foreign}");
     }
 
@@ -119,13 +129,10 @@ mod tests {
         let mut unreached = Unreached::default();
         assert_eq!(unreached.next().await, None);
         let start = tokio::time::Instant::now();
-        unreached.wait_for(&Planes::in_process(), instance.clone());
-        unreached.wait_no_more(instance.worker);
-        assert_eq!(unreached.next().await, Some(()));
-        assert_eq!(start.elapsed(), Duration::ZERO);
-
         unreached.wait_for(&Planes::in_process(), instance);
-        assert_eq!(unreached.next().await, Some(()));
-        assert!(start.elapsed() >= PATIENCE);
+        assert_eq!(unreached.next().now_or_never(), None);
+        unreached.wait_no_more(WorkerId(1));
+        assert_eq!(unreached.next().await, None);
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

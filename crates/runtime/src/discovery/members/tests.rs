@@ -103,6 +103,7 @@ struct World {
     script: Script,
     discovery: mpsc::Sender<InstanceEvent>,
     members: BoxStream<'static, MemberEvent>,
+    registry: Registry,
 }
 
 impl World {
@@ -115,8 +116,10 @@ impl World {
             requests: Arc::new(script.clone()),
             events: Arc::new(InProcessEvents::new()),
         };
+        let registry = Registry::new();
         Self {
-            members: members(&planes, endpoint()),
+            members: members(&planes, endpoint(), &registry),
+            registry,
             script,
             discovery,
         }
@@ -137,6 +140,15 @@ impl World {
         let shared = self.script.shared.lock();
         let peer = shared.peers.get(address);
         peer.is_some_and(|states| !states.is_closed())
+    }
+
+    /// How they stand that stand somehow.
+    fn standings(&self) -> Vec<String> {
+        let metrics = self.registry.encode();
+        let name = "forebay_discovery_members{component=\"worker\",state=";
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        let lines = lines.map(|line| line.replace(['"', '}'], ""));
+        lines.filter(|line| !line.ends_with(" 0")).collect()
     }
 
     async fn next(&mut self) -> MemberEvent {
@@ -287,4 +299,52 @@ async fn who_has_not_answered_whether_a_record_is_its_own_is_asked_again() {
     world.peer("a", PeerState::Reachable).await;
     assert_eq!(world.next().await, MemberEvent::Up(own));
     assert_eq!(world.script.shared.lock().unanswered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_is_told_and_so_is_the_end_of_it() {
+    let mut world = World::new();
+    assert_eq!(world.standings(), [""; 0]);
+    let first = instance("a", "1");
+    world.discover(InstanceEvent::Put(first.clone())).await;
+    assert_eq!(world.standings(), ["connecting 1"]);
+    world.script.shared.lock().unanswered = 2;
+    let unreached = |event: MemberEvent| match event {
+        MemberEvent::Unreached(instance, reason) => {
+            assert!(!reason.is_empty());
+            instance
+        }
+        event => panic!("{event:?}"),
+    };
+    let over = MemberEvent::UnreachedNoMore(WorkerId(1));
+    assert_eq!(unreached(world.next().await), first);
+    assert_eq!(world.standings(), ["unreached 1"]);
+    // It is told once.
+    world.peer("a", PeerState::Lost).await;
+    world.nothing().await;
+
+    world.peer("a", PeerState::Reachable).await;
+    assert_eq!(world.next().await, over);
+    assert_eq!(world.standings(), ["unconfirmed 1"]);
+    assert_eq!(world.next().await, MemberEvent::Up(first.clone()));
+    assert_eq!(world.standings(), ["up 1"]);
+
+    // Who was there is waited for as long.
+    world.peer("a", PeerState::Lost).await;
+    let down = MemberEvent::Down(WorkerId(1), DownCause::Lost);
+    assert_eq!(world.next().await, down);
+    assert_eq!(world.standings(), ["lost 1"]);
+    world.script.shared.lock().unanswered = 1;
+    assert_eq!(unreached(world.next().await), first);
+    let gone = InstanceEvent::Expired(WorkerId(1));
+    world.discovery.send(gone).await.unwrap();
+    assert_eq!(world.next().await, over);
+    assert_eq!(world.standings(), [""; 0]);
+
+    world.discover(InstanceEvent::Put(first)).await;
+    world.peer("a", PeerState::Draining).await;
+    world.nothing().await;
+    assert_eq!(world.standings(), ["draining 1"]);
+    world.members = stream::pending().boxed();
+    assert_eq!(world.standings(), [""; 0]);
 }
