@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Finds the workers of the deployment (forebay worker), serves their models as they come and
     /// go, and answers on 127.0.0.1:8000 until Ctrl-C. It may be started before any worker, and
     /// beside other frontends, which share the workers. Across machines: --discovery
-    /// etcd://HOST:PORT, --events nats://HOST:PORT, --listen 0.0.0.0:0 and --advertise HOST.
+    /// etcd://HOST:PORT, --listen 0.0.0.0:0 and --advertise HOST.
     ///
     /// Every setting can be given in a file (--config), in the environment as
     /// FOREBAY_FRONTEND__KEY with __ for dots (FOREBAY_FRONTEND__FRONTEND__PORT=9000), or as a
@@ -104,7 +104,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Memory for the KV cache of all native engines, in bytes
+    /// Memory for the KV cache of all native engines, in bytes [default: 1073741824]
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
 

@@ -4,6 +4,7 @@ use crate::Flag;
 
 /// The flags that every component has for its settings, for its own [`clap::Args`] to flatten.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Settings")]
 pub struct SettingsArgs {
     /// A TOML file of settings
     #[arg(long, value_name = "FILE")]
