@@ -41,6 +41,8 @@ pub(super) struct Link {
     pub(super) last_sent: Duration,
     /// When the peer is lost if nothing comes.
     pub(super) silent_at: Duration,
+    /// A check that ran late has given more time, to this silence or this grace.
+    extended: bool,
     /// A heartbeat is to be sent.
     pub(super) heartbeat_due: bool,
     /// The peer has to be asked for lost packets.
@@ -61,6 +63,7 @@ impl Link {
             },
             last_sent: Duration::ZERO,
             silent_at: Duration::ZERO,
+            extended: false,
             heartbeat_due: false,
             resume_due: false,
             asked_at: None,
@@ -91,7 +94,7 @@ impl Link {
         }
         self.state = State::Attached;
         self.last_sent = now;
-        self.silent_at = now + config.silence;
+        self.heard(now + config.silence);
         self.heartbeat_due = false;
         self.resume_due = false;
         self.asked_at = None;
@@ -102,8 +105,21 @@ impl Link {
         let attached = self.is_attached();
         if attached || self.state == State::Unattached {
             self.state = State::Detached { lost_at };
+            self.extended = false;
         }
         attached
+    }
+
+    /// The peer is there; it is lost then, if nothing more comes.
+    pub(super) fn heard(&mut self, silent_at: Duration) {
+        self.silent_at = silent_at;
+        self.extended = false;
+    }
+
+    /// Whether a check that ran late may give more time: once for each silence, as a process that is
+    /// always late would wait for ever.
+    pub(super) fn extend(&mut self) -> bool {
+        !std::mem::replace(&mut self.extended, true)
     }
 
     /// This side wants no more of it.

@@ -120,11 +120,12 @@ impl Session {
     ///
     /// A check that runs more than 100 ms late, of the peer's silence or of the grace, gives a
     /// heartbeat's time more: this process was held up, and what the peer sent, or the connection
-    /// that it made, may be there untaken.
+    /// that it made, may be there untaken. The next one decides, late or not.
     pub fn handle_timeout(&mut self, now: Duration) {
-        match self.link.state {
+        let state = self.link.state;
+        match state {
             State::Attached => {
-                if now > self.link.silent_at + LATE {
+                if now > self.link.silent_at + LATE && self.link.extend() {
                     self.link.silent_at = now + self.config.heartbeat;
                 } else if now >= self.link.silent_at {
                     self.lose(LostCause::Silent);
@@ -134,7 +135,7 @@ impl Session {
                 }
                 self.link.heartbeat_due |= now >= self.link.last_sent + self.config.heartbeat;
             }
-            State::Detached { lost_at } if now > lost_at + LATE => {
+            State::Detached { lost_at } if now > lost_at + LATE && self.link.extend() => {
                 let lost_at = now + self.config.heartbeat;
                 self.link.state = State::Detached { lost_at };
             }

@@ -28,7 +28,7 @@ impl Session {
         if bytes.is_empty() || !self.link.is_attached() {
             return Ok(());
         }
-        self.link.silent_at = now + self.config.silence;
+        self.link.heard(now + self.config.silence);
         let taken = self.take_bytes(bytes);
         self.or_lost(taken)
     }
@@ -44,7 +44,7 @@ impl Session {
         if !self.link.is_attached() {
             return Ok(());
         }
-        self.link.silent_at = now + self.config.silence;
+        self.link.heard(now + self.config.silence);
         self.mind_gap(now, packet.first_sequence);
         let taken = self.take_packet(packet);
         self.or_lost(taken)
