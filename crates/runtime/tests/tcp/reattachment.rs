@@ -125,3 +125,26 @@ async fn a_connection_that_is_cut_while_much_is_on_its_way_goes_on() {
     };
     in_time(futures::future::join(reading, cutting)).await;
 }
+
+#[tokio::test]
+async fn an_attempt_that_stalls_leaves_time_for_another() {
+    let patient = || TcpConfig {
+        grace: Duration::from_secs(4),
+        connect_timeout: Duration::from_secs(10),
+        handshake_timeout: Duration::from_secs(10),
+        ..TcpConfig::default()
+    };
+    let proxy = FaultProxy::to_nowhere().unwrap();
+    let server = Process::behind(&proxy, patient()).await;
+    let client = Process::start(patient()).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    let mut answer = client.plane.open(served.address(), request(ENDLESS));
+    read(&mut answer, 0..100).await;
+    proxy.half_open();
+    proxy.cut();
+    // It is taken and never answered.
+    until(|| proxy.connections() == 1).await;
+    proxy.pass();
+    read(&mut answer, 100..1000).await;
+    assert_eq!(client.metric("forebay_tcp_client_reattachments_total"), 1.0);
+}

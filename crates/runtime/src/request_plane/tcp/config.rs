@@ -33,7 +33,8 @@ pub struct TcpConfig {
     pub max_frame_bytes: usize,
     /// What a stream may have on its way that nobody took, in bytes, each way. Default 64 KiB.
     pub window_bytes: u32,
-    /// How long a first connection may take. Default 1 s.
+    /// How long a connection may take. One that is made anew after a cut has a quarter of `grace` for
+    /// this and the handshake, and twice as long each time that it fails. Default 1 s.
     pub connect_timeout: Duration,
     /// How long a peer may take from the connection to the end of the handshake, TLS included.
     /// Default 1 s.

@@ -79,7 +79,14 @@ impl Dial for TcpDial {
     ) -> Result<(Hello, Connection), NoLink> {
         let wait = BACK_OFF[number.min(BACK_OFF.len() - 1)];
         sleep(Duration::from_millis(wait)).await;
-        let failure = match self.dial(hello).await {
+        let dialled = match hello.resumes {
+            // One that stalls must not take the grace that others could have.
+            true => timeout(self.patience(number), self.dial(hello))
+                .await
+                .unwrap_or_else(|_| Err(DialError::Failed("no answer in time".to_owned()))),
+            false => self.dial(hello).await,
+        };
+        let failure = match dialled {
             Ok(dialled) => return Ok(dialled),
             Err(failure) => failure,
         };
@@ -98,6 +105,13 @@ impl Dial for TcpDial {
 }
 
 impl TcpDial {
+    /// How long an attempt to reattach may take, handshake included: a quarter of the grace, then
+    /// twice as long each time, for peers that are far away.
+    fn patience(&self, number: usize) -> Duration {
+        let doublings = u32::try_from(number.min(8)).unwrap_or(8);
+        (self.config.grace / 4).saturating_mul(1 << doublings)
+    }
+
     /// Connects, and says hello both ways.
     async fn dial(&self, hello: Hello) -> Result<(Hello, Connection), DialError> {
         let connecting = TcpStream::connect(&self.process.authority);
