@@ -305,6 +305,7 @@ impl Session {
 
     /// Tells the client, as a server, to open no more streams: for a target, or at all. Those that
     /// are opened nevertheless, because they crossed it, come as any others, and are to be failed.
+    /// What waits to be said is not said twice.
     pub fn go_away(&mut self, target: Option<Bytes>) {
         let too_long = target
             .as_ref()
@@ -316,7 +317,9 @@ impl Session {
             self.going_away = true;
             self.farewells.clear();
         }
-        self.farewells.push_back(target);
+        if !self.farewells.contains(&target) {
+            self.farewells.push_back(target);
+        }
     }
 
     /// Ends the session and all its streams. The next [`Self::transmit`] tells the peer, if there is

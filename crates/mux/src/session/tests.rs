@@ -265,6 +265,22 @@ fn a_server_that_goes_away_takes_what_crossed_its_word() {
 }
 
 #[test]
+fn what_waits_to_be_said_is_not_said_twice() {
+    let mut pair = Pair::apart(Config::default(), Config::default());
+    let target = |name: &'static [u8]| Some(Bytes::from_static(name));
+    for _ in 0..100 {
+        pair.server.go_away(target(b"one"));
+        pair.server.go_away(target(b"other"));
+    }
+    pair.attach();
+    pair.events();
+    let told = [b"one".as_slice(), b"other"].map(|name| Event::GoAway {
+        target: target(name),
+    });
+    assert_eq!(pair.settle().0, told);
+}
+
+#[test]
 fn streams_beyond_a_sessions_ids_need_another_and_those_that_are_go_on() {
     let config = Config {
         max_opened: 2,
