@@ -119,7 +119,6 @@ impl NatsPlane {
             incarnation,
             max_requests: config.max_streams,
             idle: config.idle,
-            farewell: config.connect_timeout,
             dialler: NatsDialler {
                 config: Arc::new(config),
                 hub: hub.clone(),

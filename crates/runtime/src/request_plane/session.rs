@@ -53,3 +53,7 @@ pub(crate) const EVENTS_TARGET: &str = "~events";
 pub(crate) fn is_internal(target: &[u8]) -> bool {
     target.first() == Some(&(INTERNAL as u8))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

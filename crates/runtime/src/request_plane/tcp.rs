@@ -164,7 +164,6 @@ impl TcpPlane {
             incarnation,
             max_requests: config.max_streams,
             idle: config.idle,
-            farewell: config.handshake_timeout,
             dialler: TcpDialler { config, tls },
             tasks: tasks.clone(),
             metrics: Metrics::client("tcp", registry),

@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_mux::session::{Config, Hello, Incarnation, Preface, Refusal, Session, SessionId};
 use forebay_observability::Registry;
 use forebay_protocols::ErrorClass;
 use forebay_runtime::{
-    BindError, Health, PeerState, RequestPlane as _, StreamRequest, Tasks, TcpConfig, TcpPlane,
+    BindError, Health, PeerState, RequestPlane as _, ResponseStream, StreamHandler, StreamRequest,
+    Tasks, TcpConfig, TcpPlane,
 };
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, future, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::numbers::{ECHO, NOTHING, Numbers, failure, read, request};
 use crate::process::Process;
+use crate::raw::say_hello;
 use crate::{in_time, until};
 
 #[tokio::test]
@@ -65,6 +68,41 @@ async fn a_server_that_takes_smaller_frames_says_so() {
         let error = failure(client.plane.open(served.address(), request)).await;
         assert_eq!(error.reason, "frame_too_large");
     }
+}
+
+/// Reads what its client says, and then has something to do that does not end.
+struct Busy(Arc<()>);
+
+impl StreamHandler for Busy {
+    fn handle(&self, request: StreamRequest) -> ResponseStream {
+        let busy = self.0.clone();
+        let answer = async move {
+            request.rest.for_each(|_| future::ready(())).await;
+            future::pending::<()>().await;
+            drop(busy);
+            Ok(request.first)
+        };
+        answer.into_stream().boxed()
+    }
+}
+
+#[tokio::test]
+async fn nobody_works_on_for_a_client_that_said_too_much() {
+    let server = Process::start(TcpConfig {
+        max_frame_bytes: 1000,
+        ..TcpConfig::default()
+    })
+    .await;
+    let client = Process::start(TcpConfig::default()).await;
+    let busy = Arc::new(());
+    let served = server.serve(1, Arc::new(Busy(busy.clone()))).await;
+    let request = StreamRequest {
+        rest: stream::iter([Bytes::from(vec![7; 1001])]).boxed(),
+        ..request(NOTHING)
+    };
+    let error = failure(client.plane.open(served.address(), request)).await;
+    assert_eq!(error.reason, "frame_too_large");
+    until(|| Arc::strong_count(&busy) == 2).await;
 }
 
 #[tokio::test]
@@ -151,6 +189,55 @@ async fn who_says_nothing_or_nonsense_is_hung_up_on() {
     let client = Process::start(TcpConfig::default()).await;
     let mut answer = client.plane.open(served.address(), request(NOTHING));
     read(&mut answer, 0..1).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_fit_its_session_changes_nothing() {
+    let server = Process::start(TcpConfig::default()).await;
+    let hello = Session::client(Config::default(), SessionId(7), Incarnation(1)).hello();
+    let connect = || async {
+        let at = server.plane.local_addr();
+        TcpStream::connect(at).await.unwrap()
+    };
+    let mut first = connect().await;
+    let told = say_hello(&mut first, hello).await;
+    assert!(matches!(told, Preface::Hello(_)), "{told:?}");
+    let ahead = Hello {
+        resumes: true,
+        received: 99,
+        ..hello
+    };
+    let mut second = connect().await;
+    let told = say_hello(&mut second, ahead).await;
+    assert_eq!(told, Preface::Refused(Refusal::Sequence));
+    assert_eq!(server.metric("forebay_tcp_server_refused_total"), 1.0);
+    // A heartbeat.
+    in_time(first.read_u8()).await.unwrap();
+    assert_eq!(server.metric("forebay_tcp_server_connections"), 1.0);
+}
+
+/// Computes where it should wait.
+struct Computing;
+
+impl StreamHandler for Computing {
+    fn handle(&self, request: StreamRequest) -> ResponseStream {
+        let answer = async move {
+            std::thread::sleep(Duration::from_millis(60));
+            Ok(request.first)
+        };
+        answer.into_stream().boxed()
+    }
+}
+
+#[tokio::test]
+async fn answers_that_compute_are_counted() {
+    let server = Process::start(TcpConfig::default()).await;
+    let client = Process::start(TcpConfig::default()).await;
+    let served = server.serve(1, Arc::new(Computing)).await;
+    let mut answer = client.plane.open(served.address(), request(NOTHING));
+    in_time(answer.next()).await.unwrap().unwrap();
+    until(|| server.metric("forebay_tcp_server_slow_polls_total") == 1.0).await;
+    assert!(in_time(answer.next()).await.is_none());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod limits;
 mod loss;
 mod numbers;
 mod process;
+mod raw;
 mod reattachment;
 mod renewal;
 mod shutdown;

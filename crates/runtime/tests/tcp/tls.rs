@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use forebay_mux::session::{Config, Hello, Incarnation, Preface, Refusal, Session, SessionId};
 use forebay_observability::{ErrorChain, Registry};
 use forebay_protocols::ErrorClass;
 use forebay_runtime::{Health, PeerState, RequestPlane as _, Tasks, TcpConfig, TcpPlane};
 use futures::StreamExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -21,6 +20,7 @@ use crate::authority::Authority;
 use crate::in_time;
 use crate::numbers::{ENDLESS, NOTHING, Numbers, failure, read, request};
 use crate::process::Process;
+use crate::raw::say_hello;
 
 /// Why there is no plane with these settings.
 async fn refusal_to_start(config: TcpConfig) -> String {
@@ -211,13 +211,6 @@ async fn greet(
     let socket = TcpStream::connect(at).await.unwrap();
     let name = "worker-1".try_into().unwrap();
     let mut stream = in_time(connector.connect(name, socket)).await.unwrap();
-    let bytes = Preface::Hello(hello).encode();
-    stream.write_all(&bytes).await.unwrap();
-    let mut input = BytesMut::new();
-    loop {
-        if let Some(preface) = Preface::decode(&mut input).unwrap() {
-            return (stream, preface);
-        }
-        assert_ne!(in_time(stream.read_buf(&mut input)).await.unwrap(), 0);
-    }
+    let told = say_hello(&mut stream, hello).await;
+    (stream, told)
 }

@@ -111,10 +111,15 @@ impl Link for PacketLink {
         Ok(true)
     }
 
-    fn poll_send(&mut self, session: &SharedSession, context: &mut Context<'_>) -> io::Result<()> {
+    fn poll_send(
+        &mut self,
+        session: &SharedSession,
+        wakers: &mut Wakers,
+        context: &mut Context<'_>,
+    ) -> io::Result<()> {
         loop {
             if self.unsent.is_none() {
-                let Some(packet) = session.transmit_packet(self.packet_bytes) else {
+                let Some(packet) = session.transmit_packet(self.packet_bytes, wakers) else {
                     return Ok(());
                 };
                 self.queue(&Message::Packet(packet));

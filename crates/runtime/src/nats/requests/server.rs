@@ -39,12 +39,7 @@ impl Server {
         let limit_bytes = self.config.max_frame_bytes;
         let serving = Serving::new(session.clone(), self.services.clone(), limit_bytes);
         let mut driver = Driver::new(session.clone(), Some(serving));
-        let upkeep = keep_serving(
-            &session,
-            &self.services,
-            &self.tasks,
-            self.config.connect_timeout,
-        );
+        let upkeep = keep_serving(&session, &self.services, &self.tasks);
         let drive = async {
             let Some(first) = self.next_hello(&mut hellos).await else {
                 return;

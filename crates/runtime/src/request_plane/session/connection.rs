@@ -91,10 +91,15 @@ impl Link for Connection {
         Ok(true)
     }
 
-    fn poll_send(&mut self, session: &SharedSession, context: &mut Context<'_>) -> io::Result<()> {
+    fn poll_send(
+        &mut self,
+        session: &SharedSession,
+        wakers: &mut Wakers,
+        context: &mut Context<'_>,
+    ) -> io::Result<()> {
         loop {
             if self.output.is_empty() {
-                session.transmit(WRITE_BYTES, &mut self.output);
+                session.transmit(WRITE_BYTES, &mut self.output, wakers);
             }
             match self.poll_progress(context) {
                 Poll::Ready(Ok(true)) => {}
@@ -105,7 +110,7 @@ impl Link for Connection {
     }
 
     fn is_empty(&self) -> bool {
-        self.output.is_empty()
+        self.output.is_empty() && self.is_flushed
     }
 }
 

@@ -11,6 +11,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::serve::Serving;
 use super::shared::{SharedSession, Wakers};
 
+/// How long a peer may take to be told that its session is over.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What carries a session's frames while it is attached.
 pub(crate) trait Link: Send {
     /// Hands what has come to the session, up to a bound; whether there may be more.
@@ -22,7 +25,12 @@ pub(crate) trait Link: Send {
     ) -> io::Result<bool>;
 
     /// Sends what the session has, as far as the link takes it.
-    fn poll_send(&mut self, session: &SharedSession, context: &mut Context<'_>) -> io::Result<()>;
+    fn poll_send(
+        &mut self,
+        session: &SharedSession,
+        wakers: &mut Wakers,
+        context: &mut Context<'_>,
+    ) -> io::Result<()>;
 
     /// Whether all that was taken from the session is sent, so that there may be more.
     fn is_empty(&self) -> bool;
@@ -33,7 +41,7 @@ pub(crate) trait Link: Send {
 pub(crate) enum Driven {
     /// The connection was cut, and the session waits for another.
     Cut,
-    /// The session is over, and its peer has been told if it could be.
+    /// The session is over, and its peer has been told if it took that in time.
     Over,
 }
 
@@ -49,6 +57,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// When the timer fires, as the session counts time; none if that has no meaning.
     armed: Option<Duration>,
+    /// When the session was first seen to be over: a time that the timer has to tell, too.
+    over_at: Option<Duration>,
     wakers: Wakers,
 }
 
@@ -61,6 +71,7 @@ impl Driver {
             serving,
             timer: Box::pin(sleep_until(Instant::now())),
             armed: None,
+            over_at: None,
             wakers: Wakers::new(),
         }
     }
@@ -112,11 +123,11 @@ impl Driver {
                 Ok(_) => self.poll_write(context),
                 Err(_) => Ok(()),
             };
+            self.wake();
             if is_over {
-                // Who is silent may take nothing for ever.
-                let is_told = self.session.is_silent()
-                    || self.connection.as_ref().is_none_or(|link| link.is_empty());
-                if is_told || read.is_err() || written.is_err() {
+                let is_told = self.connection.as_ref().is_none_or(|link| link.is_empty());
+                let is_waited_for = !is_told && !self.session.is_silent() && !self.has_waited();
+                if !is_waited_for || read.is_err() || written.is_err() {
                     self.disconnect();
                     return Poll::Ready(Driven::Over);
                 }
@@ -139,7 +150,8 @@ impl Driver {
             }
             let can_send = self.connection.as_ref().is_some_and(|link| link.is_empty());
             let parked = self.session.park(can_send, context);
-            if self.arm(parked.timeout) || !parked.is_parked || read.is_ok_and(|is_more| is_more) {
+            let timeout = parked.timeout.or(self.over_at.map(|at| at + FAREWELL));
+            if self.arm(timeout) || !parked.is_parked || read.is_ok_and(|is_more| is_more) {
                 continue;
             }
             return Poll::Pending;
@@ -157,9 +169,15 @@ impl Driver {
     /// Writes what there is, as far as the connection takes it.
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match &mut self.connection {
-            Some(link) => link.poll_send(&self.session, context),
+            Some(link) => link.poll_send(&self.session, &mut self.wakers, context),
             None => Ok(()),
         }
+    }
+
+    /// Whether the peer has had its time to be told that the session is over.
+    fn has_waited(&mut self) -> bool {
+        let now = self.session.now();
+        now >= *self.over_at.get_or_insert(now) + FAREWELL
     }
 
     /// Whether the time has come that the session asked for.

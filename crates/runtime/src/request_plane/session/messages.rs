@@ -68,7 +68,7 @@ impl Stream for Messages {
             Ok(message) => Poll::Ready(Some(message)),
             Err(NoMessage::End(_)) => Poll::Ready(None),
             Err(NoMessage::TooLarge(error)) => {
-                self.session.end_answer(self.id, Err(error));
+                self.session.break_off(self.id, error);
                 Poll::Ready(None)
             }
         }

@@ -10,14 +10,18 @@ use forebay_protocols::Error;
 use futures::stream::FuturesUnordered;
 use futures::{Stream as _, StreamExt as _};
 
-use super::error;
 use super::messages::{Messages, NoMessage};
 use super::shared::SharedSession;
+use super::{error, is_internal};
 use crate::request_plane::services::Services;
 use crate::request_plane::{ResponseStream, StreamRequest};
 
 /// Frames of an answer that are sent in one go; then other answers have their turn.
 const SENT_AT_ONCE: usize = 32;
+
+/// The longest frame of a question to the plane itself: a target, a topic, or a record with its card.
+/// There may be many more of those at once than of requests.
+const INTERNAL_FRAME_BYTES: usize = 2 << 20;
 
 /// Answers that took longer at one go computed where they should have waited.
 const SLOW_POLL: Duration = Duration::from_millis(50);
@@ -44,13 +48,17 @@ impl Serving {
     /// Takes what was opened, and goes on with every answer that can.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
         for (id, target) in self.session.take_opened() {
+            let limit_bytes = match is_internal(&target) {
+                true => self.limit_bytes.min(INTERNAL_FRAME_BYTES),
+                false => self.limit_bytes,
+            };
             self.answers.push(Serve {
                 session: self.session.clone(),
                 services: self.services.clone(),
                 id,
                 phase: Phase::First {
                     target,
-                    messages: Messages::new(self.session.clone(), id, self.limit_bytes),
+                    messages: Messages::new(self.session.clone(), id, limit_bytes),
                 },
             });
         }

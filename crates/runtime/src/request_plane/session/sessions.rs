@@ -11,6 +11,7 @@ use forebay_mux::session::{
     self, DetachCause, Hello, Incarnation, Refusal, Session, SessionId, StreamId,
 };
 use forebay_protocols::Error;
+use futures::future;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -85,8 +86,6 @@ pub(crate) struct Sessions<D: Dialler> {
     pub(crate) max_requests: u32,
     /// A session without streams ends after so long.
     pub(crate) idle: Duration,
-    /// How long a peer may take to be told that its session ends.
-    pub(crate) farewell: Duration,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
     pub(crate) by_peer: Mutex<HashMap<D::Peer, Arc<SharedSession>>>,
@@ -172,8 +171,8 @@ impl<D: Dialler> Sessions<D> {
             () = idle => {}
             () = quiet => session.close(),
         }
-        // The driver tells the peer, and ends; one that does not take it is waited for no longer.
-        sleep(self.farewell).await;
+        // The driver tells the peer, and ends.
+        future::pending().await
     }
 }
 

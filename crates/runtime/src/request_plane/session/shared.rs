@@ -247,6 +247,16 @@ impl SharedSession {
         wake(state.driver.take(), state);
     }
 
+    /// Ends a stream as a server, in the midst of what its client says; whoever answers it is woken.
+    pub(crate) fn break_off(&self, id: StreamId, error: Error) {
+        let stream = |state: &mut State| state.streams.get_mut(&id)?.writer.take();
+        let answering = stream(&mut self.state.lock());
+        self.end_answer(id, Err(error));
+        if let Some(answering) = answering {
+            answering.wake();
+        }
+    }
+
     /// Lets go of a stream: it is reset if it has not ended.
     pub(crate) fn leave(&self, id: StreamId) {
         let mut state = self.state.lock();

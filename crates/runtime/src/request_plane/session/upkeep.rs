@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::future;
 use tokio::time::sleep;
 
 use super::shared::SharedSession;
@@ -17,19 +18,14 @@ pub(super) async fn until_quiet(tasks: &Tasks, is_quiet: impl Fn() -> bool) {
     }
 }
 
-/// Ends a server's session once its process shuts down and nothing is asked for any more. Its client
-/// may take `farewell` to be told; when this returns, it is waited for no longer.
-pub(crate) async fn keep_serving(
-    session: &SharedSession,
-    services: &Services,
-    tasks: &Tasks,
-    farewell: Duration,
-) {
+/// Ends a server's session once its process shuts down and nothing is asked for any more. It returns
+/// never, as the driver tells the client, and ends.
+pub(crate) async fn keep_serving(session: &SharedSession, services: &Services, tasks: &Tasks) {
     tasks.shutdown_begun().await;
     session.go_away(None);
     until_quiet(tasks, || session.is_quiet() && !services.takes_streams()).await;
     session.close();
-    sleep(farewell).await;
+    future::pending().await
 }
 
 /// A number that nobody else has: of a process or a session.

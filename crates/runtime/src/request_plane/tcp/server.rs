@@ -176,14 +176,9 @@ impl Server {
             self.config.max_frame_bytes,
         );
         let mut driver = Driver::new(session.clone(), Some(serving));
-        let upkeep = keep_serving(
-            &session,
-            &self.services,
-            &self.tasks,
-            self.config.handshake_timeout,
-        );
+        let upkeep = keep_serving(&session, &self.services, &self.tasks);
         let drive = async {
-            if !self.attach(&session, &mut driver, arrival) {
+            if !self.attach(&session, &mut driver, arrival).await {
                 return;
             }
             loop {
@@ -194,7 +189,7 @@ impl Server {
                         }
                     }
                     Some(arrival) = arrivals.recv() => {
-                        self.attach(&session, &mut driver, arrival);
+                        self.attach(&session, &mut driver, arrival).await;
                     }
                 }
             }
@@ -205,22 +200,16 @@ impl Server {
         }
     }
 
-    /// Gives a session its connection; false if they do not fit together. Whom that is told to is
-    /// not waited for: the session may go on over the connection that it has.
-    fn attach(
-        self: &Arc<Self>,
-        session: &SharedSession,
-        driver: &mut Driver,
-        arrival: Arrival,
-    ) -> bool {
+    /// Gives a session its connection; false if they do not fit together. The session goes on over the
+    /// connection that it has then; saying so does not hold it up, as a refusal is a few bytes on a
+    /// connection that has room for them.
+    async fn attach(&self, session: &SharedSession, driver: &mut Driver, arrival: Arrival) -> bool {
         let Arrival {
             mut connection,
             hello,
         } = arrival;
         if let Err(refusal) = driver.attach(&hello) {
-            let server = self.clone();
-            let telling = async move { server.turn_away(connection, refusal).await };
-            self.tasks.spawn(TaskKind::Request, "refusal", telling);
+            self.turn_away(connection, refusal).await;
             return false;
         }
         connection.say_first(Preface::Hello(session.hello()).encode());

@@ -54,11 +54,12 @@ impl SharedSession {
 
     /// Takes what there is to be sent, about `limit` bytes of it.
     #[cfg(feature = "tcp")]
-    pub(crate) fn transmit(&self, limit: usize, out: &mut Vec<Bytes>) -> usize {
+    pub(crate) fn transmit(&self, limit: usize, out: &mut Vec<Bytes>, wakers: &mut Wakers) {
         let mut state = self.state.lock();
         let bytes = state.session.transmit(self.now(), limit, out);
+        // What has gone may have made room for its producer.
+        self.dispatch(&mut state, wakers);
         self.metrics.sent_bytes.inc_by(bytes as u64);
-        bytes
     }
 
     /// A packet has come.
@@ -79,9 +80,10 @@ impl SharedSession {
 
     /// Takes the next packet that is to be sent, of about `limit` bytes.
     #[cfg(feature = "nats")]
-    pub(crate) fn transmit_packet(&self, limit: usize) -> Option<Packet> {
+    pub(crate) fn transmit_packet(&self, limit: usize, wakers: &mut Wakers) -> Option<Packet> {
         let mut state = self.state.lock();
         let packet = state.session.transmit_packet(self.now(), limit)?;
+        self.dispatch(&mut state, wakers);
         self.metrics.sent_bytes.inc_by(packet.bytes.len() as u64);
         Some(packet)
     }
