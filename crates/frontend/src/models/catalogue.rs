@@ -5,16 +5,16 @@ use std::sync::Arc;
 use forebay_protocols::openai::{Model, ModelVersion};
 
 use super::ServedModel;
+use super::versions::Versions;
 use crate::Error;
-use crate::request_id::random_u64;
 
 /// The models at one moment, as requests look them up.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     /// Each version of each model, in the order of their names.
     models: Vec<Arc<ServedModel>>,
-    /// By every name there is, the versions of its model; at least one.
-    by_name: BTreeMap<String, Vec<Arc<ServedModel>>>,
+    /// By every name there is, the versions of its model.
+    by_name: BTreeMap<String, Arc<Versions>>,
     /// Whether all their tokenizers are fast.
     is_fast: bool,
 }
@@ -39,19 +39,24 @@ impl Catalogue {
     /// matter in which order they came.
     pub(super) fn new(mut models: Vec<Arc<ServedModel>>) -> (Self, Vec<Clash>) {
         models.sort_by(|a, b| (a.name(), a.version()).cmp(&(b.name(), b.version())));
-        let mut by_name = BTreeMap::<String, Vec<Arc<ServedModel>>>::new();
+        let mut own = BTreeMap::<String, Vec<Arc<ServedModel>>>::new();
         for model in &models {
-            let versions = by_name.entry(model.name().to_owned()).or_default();
+            let versions = own.entry(model.name().to_owned()).or_default();
             versions.push(model.clone());
         }
-        let own = by_name.clone();
+        let own = own.into_iter();
+        let own: BTreeMap<_, _> = own
+            .map(|(name, models)| (name, Arc::new(Versions::new(models))))
+            .collect();
+        let mut by_name = own.clone();
         let mut clashes = Vec::new();
         for (name, versions) in own {
-            let aliases = versions.iter().flat_map(|model| model.aliases());
+            let models = versions.models().iter();
+            let aliases = models.flat_map(|model| model.aliases());
             for alias in aliases.filter(|alias| **alias != name) {
                 match by_name.entry(alias.clone()) {
                     Entry::Vacant(entry) => drop(entry.insert(versions.clone())),
-                    Entry::Occupied(taken) if taken.get()[0].name() == name => {}
+                    Entry::Occupied(taken) if taken.get().models()[0].name() == name => {}
                     Entry::Occupied(_) => clashes.push(Clash {
                         name: alias.clone(),
                         loser: name.clone(),
@@ -78,17 +83,14 @@ impl Catalogue {
     }
 
     /// The version that a request gets which asks for this name: of several, each gets requests
-    /// as it has workers that take them.
+    /// by the weights of its workers that take them.
     pub(super) fn get(&self, name: &str) -> Option<&Arc<ServedModel>> {
-        match &**self.by_name.get(name)? {
-            [only] => Some(only),
-            versions => Some(drawn(versions, random_u64())),
-        }
+        Some(self.by_name.get(name)?.next())
     }
 
     /// The versions of the model of this name; none, if there is no such model.
     pub(super) fn versions(&self, name: &str) -> &[Arc<ServedModel>] {
-        self.by_name.get(name).map_or(&[], Vec::as_slice)
+        self.by_name.get(name).map_or(&[], |found| found.models())
     }
 
     /// Every name, in order, with what the API tells about it.
@@ -105,31 +107,15 @@ impl Catalogue {
     }
 }
 
-/// A version by its share of the workers; any, if none has one: the request waits there.
-fn drawn(versions: &[Arc<ServedModel>], random: u64) -> &Arc<ServedModel> {
-    let weights = || versions.iter().map(|model| model.pool().ready_workers());
-    let all: usize = weights().sum();
-    let mut rest = match all {
-        0 => return &versions[random as usize % versions.len()],
-        all => random as usize % all,
-    };
-    for (model, weight) in versions.iter().zip(weights()) {
-        match rest.checked_sub(weight) {
-            Some(less) => rest = less,
-            None => return model,
-        }
-    }
-    // Workers left in between.
-    &versions[0]
-}
-
-fn describe(name: &str, versions: &[Arc<ServedModel>]) -> Model {
-    let lengths = versions.iter().map(|m| m.pool().model().context_length);
-    let created = versions.iter().map(|m| m.created_unix_seconds());
-    let told = versions.iter().filter_map(|model| {
+fn describe(name: &str, versions: &Versions) -> Model {
+    let (models, shares) = (versions.models(), versions.shares());
+    let lengths = models.iter().map(|m| m.pool().model().context_length);
+    let created = models.iter().map(|m| m.created_unix_seconds());
+    let told = models.iter().zip(shares).filter_map(|(model, share)| {
         Some(ModelVersion {
             digest: model.version()?.to_owned(),
             ready_workers: u32::try_from(model.pool().ready_workers()).unwrap_or(u32::MAX),
+            share,
         })
     });
     Model {

@@ -15,7 +15,7 @@ use forebay_runtime::{
 };
 use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -87,6 +87,7 @@ impl ModelRegistry {
             workers: HashMap::new(),
             texts: Texts::default(),
             feeds: KvFeeds::default(),
+            cards: SelectAll::new(),
             first_look: FirstLook::Listing(HashSet::new()),
             unreached: Unreached::default(),
             work: FuturesUnordered::new(),
@@ -115,6 +116,8 @@ struct Follower {
     workers: HashMap<WorkerId, (Instance, VersionKey)>,
     texts: Texts,
     feeds: KvFeeds,
+    /// Newer cards of workers that are up, as they come; and of some that were.
+    cards: SelectAll<BoxStream<'static, (WorkerId, Arc<WorkerCard>)>>,
     first_look: FirstLook,
     unreached: Unreached,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -143,6 +146,7 @@ impl Follower {
             tokio::select! {
                 Some(event) = members.next() => self.take(event),
                 Some(done) = self.work.next() => self.done(done),
+                Some((worker, card)) = self.cards.next() => self.card_changed(worker, &card),
                 never = self.feeds.run() => match never {},
             }
         }
@@ -168,7 +172,7 @@ impl Follower {
     /// A worker takes requests, or says something else about itself.
     fn up(&mut self, instance: Instance) {
         let worker = instance.worker;
-        if (self.workers.get(&worker)).is_some_and(|(known, _)| *known == instance) {
+        if self.is_known(&instance) {
             return;
         }
         self.down(worker);
@@ -180,18 +184,21 @@ impl Follower {
                 return;
             }
         };
-        if let Some(reason) = useless(engine.card()) {
+        let card = engine.card();
+        if let Some(reason) = useless(&card) {
             info!(worker = worker.0, reason, "worker not used");
             return;
         }
-        let key = VersionKey::of(engine.card());
+        let key = VersionKey::of(&card);
         if !self.versions.contains_key(&key) && self.versions.len() == MOST_VERSIONS {
             warn!(worker = worker.0, version = %key, "worker not used: too many versions of models");
             return;
         }
         self.workers.insert(worker, (instance, key.clone()));
         let version = self.versions.entry(key.clone());
-        let version = version.or_insert_with(|| Version::new(engine.card().clone()));
+        let version = version.or_insert_with(|| Version::new((*card).clone()));
+        let changes = engine.card_changes();
+        (self.cards).push(changes.map(move |card| (worker, card)).boxed());
         version.workers.insert(worker, engine);
         version.arrivals += 1;
         match &version.state {
@@ -202,6 +209,47 @@ impl Follower {
             State::Starting(_) => self.ask(&key),
             State::Unusable(_) => {}
         }
+    }
+
+    /// Whether this is a worker that is up, whose card at most is another one: that it takes.
+    fn is_known(&mut self, instance: &Instance) -> bool {
+        let Some((known, key)) = self.workers.get_mut(&instance.worker) else {
+            return false;
+        };
+        if known == instance {
+            return true;
+        }
+        let engine = self.versions[key].workers.get(&instance.worker);
+        let takes = |engine: &Arc<RemoteEngine>| engine.take_card(instance.card.clone()).is_ok();
+        let is_same = known.address == instance.address && engine.is_some_and(takes);
+        if is_same {
+            *known = instance.clone();
+        }
+        is_same
+    }
+
+    /// A worker says something else about itself, to discovery or in its reports.
+    fn card_changed(&mut self, worker: WorkerId, card: &Arc<WorkerCard>) {
+        let Some((_, key)) = self.workers.get(&worker) else {
+            return;
+        };
+        let key = key.clone();
+        let version = self.version(&key);
+        // It may have gone, and another be there, in between.
+        let engine = version.workers.get(&worker);
+        if engine.is_none_or(|engine| !Arc::ptr_eq(&engine.card(), card)) {
+            return;
+        }
+        let (revision, weight) = (card.revision, card.weight);
+        info!(worker = worker.0, version = %key, revision, weight, "card changed");
+        let aliases = version.aliases();
+        if let State::Serving(model) = &version.state {
+            model.pool().set_weight(worker, weight);
+            if model.aliases() != aliases {
+                self.name(&key);
+            }
+        }
+        self.tell();
     }
 
     /// A worker takes no requests any more; what runs there goes on.
@@ -290,7 +338,8 @@ impl Follower {
             return;
         };
         let (pool, engine) = (model.pool().clone(), engine.clone());
-        match pool.add(worker, engine.clone()) {
+        let weight = engine.card().weight;
+        match pool.add_with_weight(worker, engine.clone(), weight) {
             Ok(()) => {
                 info!(worker = worker.0, version = %key, "worker joined");
                 self.others.joined(worker, &pool);

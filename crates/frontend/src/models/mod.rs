@@ -7,6 +7,7 @@ mod registry;
 mod served_model;
 mod text;
 mod version;
+mod versions;
 
 pub use registry::ModelRegistry;
 pub(crate) use registry::{any_change, not_found};

@@ -19,7 +19,7 @@ use crate::Error;
 /// with [`Self::follow`], as workers do. Cloning copies a pointer; a request takes no lock.
 ///
 /// A name may have several versions at a time: see [`ServedModel::with_version`]. A new request
-/// goes to one of them, as they have workers that are ready.
+/// goes to one of them, by the weights of their workers that are ready.
 #[derive(Clone, Default)]
 pub struct ModelRegistry(Arc<Inner>);
 

@@ -93,8 +93,8 @@ impl Version {
     /// Every other name that its workers have for it, each once and in order.
     pub(super) fn aliases(&self) -> Vec<String> {
         let workers = self.workers.values();
-        let aliases = workers.flat_map(|engine| &engine.card().aliases);
-        let mut aliases: Vec<_> = aliases.filter(|alias| !alias.is_empty()).cloned().collect();
+        let aliases = workers.flat_map(|engine| engine.card().aliases.clone());
+        let mut aliases: Vec<_> = aliases.filter(|alias| !alias.is_empty()).collect();
         aliases.sort_unstable();
         aliases.dedup();
         aliases

@@ -48,7 +48,7 @@ struct Follower {
     planes: Planes,
     tasks: Tasks,
     registry: Registry,
-    workers: HashMap<WorkerId, Instance>,
+    workers: HashMap<WorkerId, (Instance, Arc<RemoteEngine>)>,
     feeds: KvFeeds,
 }
 
@@ -69,7 +69,11 @@ impl Follower {
 
     fn up(&mut self, instance: Instance) {
         let worker = instance.worker;
-        if self.workers.get(&worker) == Some(&instance) {
+        if let Some((known, engine)) = self.workers.get_mut(&worker)
+            && known.address == instance.address
+            && engine.take_card(instance.card.clone()).is_ok()
+        {
+            *known = instance;
             return;
         }
         self.down(worker);
@@ -93,7 +97,7 @@ impl Follower {
         }
         info!(worker = worker.0, model = self.model, "worker joined");
         self.feeds.add(worker, self.pool.clone(), &engine);
-        self.workers.insert(worker, instance);
+        self.workers.insert(worker, (instance, engine));
     }
 
     fn down(&mut self, worker: WorkerId) {

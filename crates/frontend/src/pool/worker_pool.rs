@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use forebay_engine::remote::KvState;
@@ -44,6 +44,8 @@ struct Inner {
     /// Whose its bookings are.
     owner: Arc<Owner>,
     random: AtomicU64,
+    /// Of the workers that take requests, all together: the bits of an f64.
+    weight: AtomicU64,
     kv_repairs: RepairCounts,
     started: Instant,
 }
@@ -59,6 +61,8 @@ struct Worker {
     engine: Arc<dyn Engine>,
     incarnation: u64,
     is_draining: bool,
+    /// Its part in the weight of the pool.
+    weight: f64,
     kv: Option<KvState>,
 }
 
@@ -114,7 +118,7 @@ impl WorkerPool {
             Arc::new(Owner::alone()),
         );
         let pool = pool.expect("the defaults are within their ranges");
-        pool.insert(WorkerId(0), engine);
+        pool.insert(WorkerId(0), engine, 1.0);
         pool
     }
 
@@ -137,6 +141,7 @@ impl WorkerPool {
             ready: watch::Sender::new(0),
             owner,
             random: AtomicU64::new(random_u64()),
+            weight: AtomicU64::new(0.0_f64.to_bits()),
             kv_repairs: RepairCounts::default(),
             started: Instant::now(),
             model,
@@ -156,6 +161,16 @@ impl WorkerPool {
     /// [`Error::OtherModel`] if the worker's context length, vocabulary, block size or
     /// end-of-sequence tokens are not those of the pool.
     pub fn add(&self, worker: WorkerId, engine: Arc<dyn Engine>) -> Result<(), Error> {
+        self.add_with_weight(worker, engine, 1.0)
+    }
+
+    /// The same of a worker with another weight than 1.
+    pub(crate) fn add_with_weight(
+        &self,
+        worker: WorkerId,
+        engine: Arc<dyn Engine>,
+        weight: f64,
+    ) -> Result<(), Error> {
         let (ours, theirs) = (self.model(), engine.info());
         let differs = [
             (
@@ -172,13 +187,13 @@ impl WorkerPool {
         match differs.iter().find(|(differs, _)| *differs) {
             Some((_, what)) => Err(Error::OtherModel { worker, what }),
             None => {
-                self.insert(worker, engine);
+                self.insert(worker, engine, weight);
                 Ok(())
             }
         }
     }
 
-    fn insert(&self, worker: WorkerId, engine: Arc<dyn Engine>) {
+    fn insert(&self, worker: WorkerId, engine: Arc<dyn Engine>, weight: f64) {
         // From the first look on a remote engine follows what its worker reports.
         engine.load();
         self.change(|state| {
@@ -186,13 +201,15 @@ impl WorkerPool {
             let incarnation = state.added;
             match state.workers.entry(worker) {
                 Entry::Occupied(known) if Arc::ptr_eq(&known.get().engine, &engine) => {
-                    known.into_mut().is_draining = false;
+                    let known = known.into_mut();
+                    (known.is_draining, known.weight) = (false, weight);
                 }
                 entry => {
                     entry.insert_entry(Worker {
                         engine,
                         incarnation,
                         is_draining: false,
+                        weight,
                         kv: None,
                     });
                     state.router.forget_blocks(worker.into());
@@ -220,6 +237,14 @@ impl WorkerPool {
         self.change(|state| {
             state.router.remove_worker(worker.into());
             state.workers.remove(&worker).is_some()
+        })
+    }
+
+    /// Gives a worker another weight. Whether there is such a worker.
+    pub(crate) fn set_weight(&self, worker: WorkerId, weight: f64) -> bool {
+        self.change(|state| {
+            let found = state.workers.get_mut(&worker);
+            found.map(|worker| worker.weight = weight).is_some()
         })
     }
 
@@ -279,6 +304,11 @@ impl WorkerPool {
         *self.0.ready.borrow()
     }
 
+    /// The weights of the workers that take requests now, all together.
+    pub(crate) fn weight(&self) -> f64 {
+        f64::from_bits(self.0.weight.load(Ordering::Relaxed))
+    }
+
     /// How many workers take requests, now and with every change.
     pub(crate) fn ready(&self) -> watch::Receiver<usize> {
         self.0.ready.subscribe()
@@ -312,6 +342,8 @@ impl WorkerPool {
         let result = change(&mut state);
         let ready = state.workers.values().filter(|worker| !worker.is_draining);
         // Told under the lock: the last to tell is the last to have changed.
+        let weight: f64 = ready.clone().map(|worker| worker.weight).sum();
+        self.0.weight.store(weight.to_bits(), Ordering::Relaxed);
         self.0.ready.send_replace(ready.count());
         result
     }

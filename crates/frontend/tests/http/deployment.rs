@@ -32,6 +32,11 @@ impl Joined {
         self.registration.deregister().await.unwrap();
         self.served
     }
+
+    /// Where it is served.
+    pub(crate) fn address(&self) -> &str {
+        self.served.address()
+    }
 }
 
 /// A worker that is about to join.
@@ -67,6 +72,18 @@ impl Joining {
             engine: engine.clone(),
             instead: None,
         }
+    }
+
+    /// One that another engine answers for.
+    pub(crate) fn with_engine(mut self, engine: &Arc<ScriptedEngine>) -> Self {
+        self.engine = engine.clone();
+        self
+    }
+
+    /// One with another card.
+    pub(crate) fn with_card(mut self, card: WorkerCard) -> Self {
+        self.card = card;
+        self
     }
 
     /// One with other weights.

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use forebay_engine::remote::WorkerRole;
-use forebay_engine::{Error, ErrorClass};
+use forebay_engine::remote::{WorkerCard, WorkerRole, engine_endpoint, report_topic};
+use forebay_engine::{Error, ErrorClass, Load};
 use forebay_frontend::FrontendConfig;
+use forebay_protocols::worker;
 use forebay_runtime::Planes;
 use forebay_tokens::WorkerId;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::client::{Response, get, open_post, post, read_until};
 use crate::deployment::Joining;
 use crate::engine::{ScriptedEngine, Turn, say};
-use crate::server::Server;
+use crate::server::{NAMESPACE, Server};
 
 const PATH: &str = "/v1/completions";
 const A: WorkerId = WorkerId(1);
@@ -94,7 +96,7 @@ async fn a_model_comes_with_its_first_worker_and_goes_after_its_last() {
     assert_eq!(get(server.address, "/ready").await.status, 200);
     let model = get(server.address, "/v1/models/org/m").await.json();
     assert_eq!(model["max_model_len"], 200);
-    let versions = json!([{"digest": digest, "ready_workers": 1}]);
+    let versions = json!([{"digest": digest, "ready_workers": 1, "share": 1.0}]);
     assert_eq!(model["versions"], versions);
     let metric =
         format!("forebay_frontend_model_version_workers{{model=\"m\",digest=\"{digest}\"}} 1");
@@ -272,6 +274,100 @@ async fn two_versions_share_the_requests_while_one_replaces_the_other() {
         assert_eq!(text(&server, "m").await, "new");
     }
     assert_eq!(old.requests().len(), before);
+}
+
+/// By version of a model, in the order of their digests, its part of the new requests.
+async fn shares(server: &Server, model: &str) -> Vec<Value> {
+    let path = format!("/v1/models/{model}");
+    let model = get(server.address, &path).await.json();
+    let versions = model["versions"].as_array().unwrap().iter();
+    versions.map(|version| version["share"].clone()).collect()
+}
+
+#[tokio::test]
+async fn versions_share_the_requests_by_weights_that_change_while_they_serve() {
+    let planes = Planes::in_process();
+    let server = Server::following(&planes, patient()).await;
+    let engines = [ScriptedEngine::saying("0"), ScriptedEngine::saying("1")];
+    let mut joining = [("1", 3.0), ("2", 1.0)].map(|(weights, weight)| {
+        let mut joining = Joining::new("m", &engines[0]).with_weights(weights);
+        joining.card.weight = weight;
+        joining
+    });
+    // In the order of the list.
+    joining.sort_by_key(|joining| joining.card.digest().to_string());
+    let [heavy, light] = match joining[0].card.weight {
+        3.0 => [0, 1],
+        _ => [1, 0],
+    };
+    let mut cards = joining.each_ref().map(|joining| joining.card.clone());
+    let mut joined = Vec::new();
+    for ((joining, engine), worker) in joining.into_iter().zip(&engines).zip([A, B]) {
+        joined.push(joining.with_engine(engine).join(&planes, worker).await);
+    }
+    let mut expected = [json!(0.75), json!(0.25)];
+    if heavy == 1 {
+        expected.reverse();
+    }
+    until_listed(&server, &["m"]).await;
+    while shares(&server, "m").await != expected {}
+    for _ in 0..64 {
+        text(&server, "m").await;
+    }
+    let asked = engines.each_ref().map(|engine| engine.requests().len());
+    assert!((14..=18).contains(&asked[light]), "{asked:?}");
+
+    // The worker says so itself; discovery has an older card, and tells it anew.
+    let worker = [A, B][heavy];
+    let endpoint = engine_endpoint(NAMESPACE).unwrap();
+    let topic = report_topic(&endpoint, worker);
+    let mut reports = planes.events.publisher(&topic, worker).await.unwrap();
+    let mut report = |card: &WorkerCard| {
+        let card = worker::WorkerCard::decode(&card.encode()[..]).unwrap();
+        let report = worker::WorkerReport {
+            load: Some(Load::default()),
+            card: Some(card),
+        };
+        reports.publish(report.encode_to_vec().into());
+    };
+    cards[heavy].aliases.push("x".into());
+    (cards[heavy].weight, cards[heavy].revision) = (0.0, 2);
+    report(&cards[heavy]);
+    until_listed(&server, &["m", "x"]).await;
+    let mut expected = [json!(0.0), json!(1.0)];
+    if heavy == 1 {
+        expected.reverse();
+    }
+    assert_eq!(shares(&server, "x").await, expected);
+    let stale = Joining::new("m", &engines[heavy]);
+    let stale = stale.with_card(WorkerCard {
+        weight: 9.0,
+        revision: 1,
+        ..cards[heavy].clone()
+    });
+    let _old = stale
+        .register(&planes, worker, joined[heavy].address())
+        .await;
+    // So is one that says that it is of another version.
+    let mut other = cards[heavy].clone();
+    other.weights.push('x');
+    other.revision = 3;
+    report(&other);
+    for _ in 0..16 {
+        assert_eq!(text(&server, "m").await, light.to_string());
+    }
+    assert_eq!(shares(&server, "m").await, expected);
+
+    // And discovery may be the first to know.
+    let newest = stale.with_card(WorkerCard {
+        weight: 1.0,
+        revision: 4,
+        ..cards[heavy].clone()
+    });
+    let _newest = newest
+        .register(&planes, worker, joined[heavy].address())
+        .await;
+    while shares(&server, "m").await != [json!(0.5), json!(0.5)] {}
 }
 
 #[tokio::test]
