@@ -15,4 +15,5 @@ mod example;
 mod load;
 mod outages;
 mod start;
+mod versions;
 mod wait;
