@@ -96,6 +96,8 @@ pub(super) fn worker(name: &str) -> Option<WorkerId> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -155,6 +157,40 @@ mod tests {
         }
         for bad in ["", "ab", "00000000000000AB", "+0000000000000ab", ".tmp"] {
             assert_eq!(worker(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is found under a name: what is read of it is of that name, and its address is
+        /// looked at without trouble.
+        #[test]
+        fn any_bytes_are_a_record_of_their_name_or_none(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            noise in proptest::collection::vec(any::<u8>(), 0..80),
+            is_noise: bool,
+        ) {
+            let endpoint = EndpointId::new("a", "b", "c").unwrap();
+            let address = "tcp://[::1]:80/a/b/c/00000000000000ab?identity=w".to_owned();
+            let (worker, card) = (WorkerId(0xab), Bytes::from_static(b"card"));
+            let instance = Instance { endpoint: endpoint.clone(), worker, address, card };
+            let mut bytes = record(&instance, 1, 2).encode_to_vec();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let bytes = if is_noise { noise } else { bytes };
+            if let Ok(record) = read(&bytes, &endpoint, worker) {
+                let instance = super::instance(record, &endpoint);
+                prop_assert_eq!(instance.worker, worker);
+                names_its_instance(&instance);
+            }
+        }
+
+        #[test]
+        fn any_text_names_one_worker_or_none(text in "[0-9a-fA-F.+]{14,18}|.{0,20}") {
+            if let Some(worker) = worker(&text) {
+                prop_assert_eq!(name(worker), text);
+            }
         }
     }
 }

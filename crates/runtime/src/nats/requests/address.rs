@@ -74,15 +74,18 @@ impl FromStr for Address {
 }
 
 fn hex(text: &str) -> Result<u64, NotAnAddress> {
-    match text.len() {
-        16 => u64::from_str_radix(text, 16).map_err(|_| NotAnAddress),
-        _ => Err(NotAnAddress),
+    let is_plain = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    match text.len() == 16 && text.bytes().all(is_plain) {
+        true => u64::from_str_radix(text, 16).map_err(|_| NotAnAddress),
+        false => Err(NotAnAddress),
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -109,9 +112,20 @@ mod tests {
             "nats:a/b/c/d/000000000000001f@ffffffffffffffff",
             "nats:a/b/>/000000000000001f@ffffffffffffffff",
             "nats:a/b/c/00000000000000äf@ffffffffffffffff",
+            "nats:a/b/c/+00000000000001f@ffffffffffffffff",
+            "nats:a/b/c/000000000000001F@ffffffffffffffff",
             "tcp://127.0.0.1:80/a/b/c/1f",
         ] {
             assert_eq!(text.parse::<Address>(), Err(NotAnAddress), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_that_is_written_again_or_none(text in "(nats:)?[a-z/@0-9é.>*]{0,12}/[0-9a-fA-F+-]{15,17}@[0-9a-fA-F+]{15,17}|.{0,24}") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string(), text);
+            }
         }
     }
 }

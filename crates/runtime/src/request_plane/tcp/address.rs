@@ -66,6 +66,8 @@ impl fmt::Display for Address {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -93,6 +95,15 @@ mod tests {
             "nats:a/b/c/1@2",
         ] {
             assert_eq!(text.parse::<Address>(), Err(NotAnAddress), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_that_is_written_again_or_none(text in "(tcp://)?[a-z\\[\\]:/@?=0-9é]{0,24}(\\?identity=.{0,8})?") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string(), text);
+            }
         }
     }
 }
