@@ -57,6 +57,9 @@ pub enum PlaneError {
     /// What the plane stands on does not answer.
     #[error("the plane cannot be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// What the plane stands on answers, and does not take it.
+    #[error("the plane does not take it")]
+    Refused(#[source] Box<dyn Error + Send + Sync>),
     /// The name is taken.
     #[error("{0} is already served")]
     InUse(String),

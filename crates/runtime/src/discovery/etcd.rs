@@ -30,7 +30,7 @@ use crate::tasks::{TaskHandle, TaskKind, Tasks};
 use access::{Access, EtcdError};
 use availability::Availability;
 use back_off::BackOff;
-use keeper::{Keeper, Order};
+use keeper::{Keeper, Order, Told};
 use watcher::Watcher;
 
 /// Orders that may wait for the keeper.
@@ -97,7 +97,8 @@ enum Unusable {
 
 impl EtcdDiscovery {
     /// Connects, and waits for etcd up to the connect timeout. Tasks are of `tasks`, metrics go to
-    /// `registry`, and `health` says when etcd is away.
+    /// `registry`, and `health` says when etcd is away; until it is there for the first time, the
+    /// process is not ready.
     ///
     /// # Errors
     ///
@@ -109,6 +110,8 @@ impl EtcdDiscovery {
         registry: &Registry,
         health: &Health,
     ) -> Result<Self, PlaneError> {
+        let metrics = Metrics::new(registry);
+        let availability = Availability::new(health, metrics.clone());
         let deadline = Instant::now() + config.connect_timeout;
         let access = until(&config, deadline, || async {
             let access = Access::open(&config.members, &config.access).await?;
@@ -116,8 +119,7 @@ impl EtcdDiscovery {
             Ok(access)
         })
         .await?;
-        let metrics = Metrics::new(registry);
-        let availability = Availability::new(health, metrics.clone());
+        availability.begin();
         let (orders, incoming) = mpsc::channel(ORDERS);
         let dropped = Arc::new(Notify::new());
         let keeper = Keeper::new(
@@ -191,14 +193,14 @@ impl EtcdDiscovery {
         (guard, is_ready)
     }
 
-    fn away(&self) -> PlaneError {
-        away(&self.shared.config, None)
+    fn away(&self, waited: Duration) -> PlaneError {
+        away(&self.shared.config, waited, None)
     }
 
     async fn order(
         &self,
         patience: Duration,
-        order: impl FnOnce(oneshot::Sender<()>) -> Order,
+        order: impl FnOnce(Told) -> Order,
     ) -> Result<(), PlaneError> {
         let (done, is_done) = oneshot::channel();
         let carried_out = async {
@@ -207,8 +209,10 @@ impl EtcdDiscovery {
             is_done.await.map_err(|_| Unusable::Ended)
         };
         match timeout(patience, carried_out).await {
-            Ok(done) => done.map_err(|error| PlaneError::Unreachable(error.into())),
-            Err(_) => Err(self.away()),
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(refused))) => Err(PlaneError::Refused(refused.into())),
+            Ok(Err(ended)) => Err(PlaneError::Unreachable(ended.into())),
+            Err(_) => Err(self.away(patience)),
         }
     }
 }
@@ -276,7 +280,7 @@ impl Discovery for EtcdDiscovery {
             match timeout(patience, ready.wait_for(|ready| *ready)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Err(PlaneError::Unreachable(Unusable::Ended.into())),
-                Err(_) => return Err(self.away()),
+                Err(_) => return Err(self.away(patience)),
             }
             let watch = self.shared.board.watch(endpoint);
             drop(guard);
@@ -339,18 +343,18 @@ where
                 }
                 last = Some(error);
             }
-            Err(_) => return Err(away(config, last)),
+            Err(_) => return Err(away(config, config.connect_timeout, last)),
         }
         if timeout_at(deadline, sleep(back_off.wait())).await.is_err() {
-            return Err(away(config, last));
+            return Err(away(config, config.connect_timeout, last));
         }
     }
 }
 
-fn away(config: &EtcdDiscoveryConfig, last: Option<EtcdError>) -> PlaneError {
+fn away(config: &EtcdDiscoveryConfig, waited: Duration, last: Option<EtcdError>) -> PlaneError {
     let error = Unusable::Away {
         members: config.members.join(","),
-        seconds: config.connect_timeout.as_secs_f64(),
+        seconds: waited.as_secs_f64(),
         last,
     };
     PlaneError::Unreachable(error.into())
@@ -368,4 +372,9 @@ fn key(endpoint: &EndpointId, worker: WorkerId) -> String {
 
 fn random() -> u64 {
     getrandom::u64().expect("the system has a source of randomness")
+}
+
+/// A random number from 0 to 1.
+fn fraction() -> f64 {
+    f64::from((random() >> 32) as u32) / f64::from(u32::MAX)
 }

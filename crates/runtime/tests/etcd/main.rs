@@ -7,6 +7,7 @@ mod contract;
 mod leases;
 mod outages;
 mod quorum;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

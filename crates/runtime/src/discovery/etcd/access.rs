@@ -1,9 +1,10 @@
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue,
-    PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+    LeaseTimeToLiveOptions, PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::fs;
 use tokio::time::timeout;
@@ -19,6 +20,12 @@ const LARGEST_ANSWER_BYTES: usize = 256 << 20;
 /// frequent questions for an attack.
 const PING: Duration = Duration::from_secs(5);
 
+/// The codes of gRPC by which etcd does not put a record: a lease that is not there, a record that is
+/// too large, a user without the right.
+const NOT_FOUND: i32 = 5;
+const INVALID_ARGUMENT: i32 = 3;
+const PERMISSION_DENIED: i32 = 7;
+
 /// Why etcd did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EtcdError {
@@ -28,6 +35,9 @@ pub(super) enum EtcdError {
     /// The lease has ended.
     #[error("the lease has ended")]
     LeaseEnded,
+    /// It answers, and does not take a record: it is too large, or not this user's to write.
+    #[error("etcd does not take the record")]
+    Refused(#[source] etcd_client::Error),
     /// The watch has ended, for the server's reason.
     #[error("etcd ended a watch: {0}")]
     WatchEnded(String),
@@ -141,11 +151,27 @@ impl Access {
             .map(drop)
     }
 
+    /// The keys that live by a lease.
+    pub(super) async fn keys_of(&self, lease: i64) -> Result<HashSet<Vec<u8>>, EtcdError> {
+        let options = LeaseTimeToLiveOptions::new().with_keys();
+        let mut client = self.client.lease_client();
+        let answer = in_time(client.time_to_live(lease, Some(options))).await?;
+        Ok(answer.keys().iter().cloned().collect())
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, EtcdError> {
+        let mut kv = self.client.kv_client();
+        let mut answer = in_time(kv.get(key, None)).await?;
+        Ok(answer.take_kvs().pop().map(|found| found.value().to_vec()))
+    }
+
     /// Puts a key that lives by a lease; tells where etcd is then.
     pub(super) async fn put(&self, key: &str, value: &[u8], lease: i64) -> Result<Seen, EtcdError> {
         let options = PutOptions::new().with_lease(lease);
         let mut kv = self.client.kv_client();
-        let answer = in_time(kv.put(key, value, Some(options))).await?;
+        let answer = in_time(kv.put(key, value, Some(options))).await;
+        let answer = answer.map_err(of_a_put)?;
         answer.header().map(Seen::of).ok_or(EtcdError::Silent)
     }
 
@@ -169,6 +195,21 @@ impl Access {
             true => in_time(self.client.refresh_token()).await,
             false => Ok(()),
         }
+    }
+}
+
+/// What an answer to a put says, more closely.
+fn of_a_put(error: EtcdError) -> EtcdError {
+    let EtcdError::Client(etcd_client::Error::GRpcStatus(status)) = error else {
+        return error;
+    };
+    // What is much too large never gets to where etcd has words of its own for it.
+    let is_too_large = status.message().contains("larger than max");
+    match i32::from(status.code()) {
+        NOT_FOUND => EtcdError::LeaseEnded,
+        INVALID_ARGUMENT | PERMISSION_DENIED => EtcdError::Refused(status.into()),
+        _ if is_too_large => EtcdError::Refused(status.into()),
+        _ => EtcdError::Client(status.into()),
     }
 }
 

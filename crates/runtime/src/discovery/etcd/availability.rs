@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::super::metrics::Metrics;
 use super::access::EtcdError;
-use crate::health::{Degradation, Health};
+use crate::health::{Condition, Degradation, Health};
 
 /// Whether etcd answers, as told in health, metrics and log: it does while none of those who talk
 /// to it has seen it away.
@@ -18,6 +18,8 @@ pub(super) struct Availability {
 struct Shared {
     /// How many see it away.
     away: Mutex<usize>,
+    /// Holds once it has answered.
+    start: Condition,
     degradation: Degradation,
     metrics: Metrics,
 }
@@ -28,16 +30,26 @@ pub(super) struct Away {
 }
 
 impl Availability {
-    /// It answers.
+    /// It has not answered yet.
     pub(super) fn new(health: &Health, metrics: Metrics) -> Self {
-        metrics.connected.set(1);
+        let reason = "etcd has not answered yet";
+        let degradation = health.degradation("discovery");
+        degradation.set(reason);
         Self {
             shared: Arc::new(Shared {
                 away: Mutex::new(0),
-                degradation: health.degradation("discovery"),
+                start: health.condition("discovery", reason),
+                degradation,
                 metrics,
             }),
         }
+    }
+
+    /// It answers for the first time.
+    pub(super) fn begin(&self) {
+        self.shared.metrics.connected.set(1);
+        self.shared.degradation.clear();
+        self.shared.start.set_ready();
     }
 
     /// It does not answer someone, for this reason.

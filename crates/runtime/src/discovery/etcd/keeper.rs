@@ -19,11 +19,14 @@ use super::access::{Access, EtcdError};
 use super::availability::{Availability, Away};
 use super::back_off::BackOff;
 use super::seen::Seen;
-use super::{ROOT, key, random};
+use super::{ROOT, fraction, key};
 use crate::names::EndpointId;
 
 /// How long the goodbye of a process that ends may take.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Whom to tell how an order was carried out.
+pub(super) type Told = oneshot::Sender<Result<(), EtcdError>>;
 
 /// What the keeper is asked to do.
 pub(super) enum Order {
@@ -31,12 +34,12 @@ pub(super) enum Order {
         instance: Instance,
         owner: u64,
         registration: Weak<()>,
-        done: oneshot::Sender<()>,
+        done: Told,
     },
     Leave {
         key: (EndpointId, WorkerId),
         owner: u64,
-        done: oneshot::Sender<()>,
+        done: Told,
     },
 }
 
@@ -64,10 +67,10 @@ struct Kept {
 
 enum State {
     /// It is to be put, by the lease of now.
-    ToPut(Option<oneshot::Sender<()>>),
+    ToPut(Option<Told>),
     Put,
     /// It is to say goodbye and go.
-    ToLeave(Option<oneshot::Sender<()>>),
+    ToLeave(Option<Told>),
 }
 
 impl Keeper {
@@ -149,7 +152,7 @@ impl Keeper {
             Order::Leave { key, owner, done } => match self.kept.get_mut(&key) {
                 Some(kept) if kept.record.owner == owner => kept.leave(Some(done)),
                 // Another registration has replaced it.
-                _ => drop(done.send(())),
+                _ => tell(Some(done), Ok(())),
             },
         }
     }
@@ -189,16 +192,30 @@ impl Keeper {
             return Ok(());
         }
         let lease = self.lease().await?;
-        let mut left = Vec::new();
+        let (mut left, mut refused) = (Vec::new(), None);
         for ((endpoint, worker), kept) in &mut self.kept {
             let key = key(endpoint, *worker);
             match &mut kept.state {
                 State::Put => {}
                 State::ToPut(done) => {
                     let value = kept.record.encode_to_vec();
-                    let now = self.access.put(&key, &value, lease).await?;
+                    let now = match self.access.put(&key, &value, lease).await {
+                        Ok(now) => now,
+                        // No reason to keep the others waiting.
+                        Err(error @ EtcdError::Refused(_)) => {
+                            match done.take() {
+                                Some(done) => {
+                                    tell(Some(done), Err(error));
+                                    left.push((endpoint.clone(), *worker));
+                                }
+                                None => refused = Some(error),
+                            }
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     self.seen = Some(self.seen.map_or(now, |seen| seen.with(now)));
-                    tell(done.take());
+                    tell(done.take(), Ok(()));
                     kept.state = State::Put;
                 }
                 State::ToLeave(done) => {
@@ -210,7 +227,7 @@ impl Keeper {
                     self.access
                         .retire(&key, &old, &leaving.encode_to_vec())
                         .await?;
-                    tell(done.take());
+                    tell(done.take(), Ok(()));
                     left.push((endpoint.clone(), *worker));
                 }
             }
@@ -218,7 +235,7 @@ impl Keeper {
         for key in left {
             self.kept.remove(&key);
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     /// A lease that has just been renewed, if it was time to.
@@ -241,6 +258,7 @@ impl Keeper {
             self.lease = Some((id, lease));
             self.metrics.renewals.inc();
             self.look_back().await?;
+            self.repair(id).await?;
         }
         Ok(id)
     }
@@ -252,6 +270,31 @@ impl Keeper {
         let before = self.seen.replace(now);
         if before.is_some_and(|before| !before.goes_on_at(&now)) {
             self.put_again();
+        }
+        Ok(())
+    }
+
+    /// Has records that were taken away put again, and lets go of those that another process has
+    /// replaced.
+    async fn repair(&mut self, lease: i64) -> Result<(), EtcdError> {
+        let there = self.access.keys_of(lease).await?;
+        let mut replaced = Vec::new();
+        for ((endpoint, worker), kept) in &mut self.kept {
+            let key = key(endpoint, *worker);
+            if !matches!(kept.state, State::Put) || there.contains(key.as_bytes()) {
+                continue;
+            }
+            let found = self.access.get(&key).await?;
+            let found = found.and_then(|value| record::read(&value, endpoint, *worker).ok());
+            match found {
+                Some(found) if found.owner == kept.record.owner => {}
+                Some(_) => replaced.push((endpoint.clone(), *worker)),
+                None => kept.state = State::ToPut(None),
+            }
+        }
+        for key in replaced {
+            warn!(endpoint = %key.0, worker = key.1.0, "another process is this worker now");
+            self.kept.remove(&key);
         }
         Ok(())
     }
@@ -287,12 +330,12 @@ impl Kept {
     fn end(self) {
         match self.state {
             State::Put => {}
-            State::ToPut(done) | State::ToLeave(done) => tell(done),
+            State::ToPut(done) | State::ToLeave(done) => tell(done, Ok(())),
         }
     }
 
     /// It is to go; `done` is told when it has.
-    fn leave(&mut self, done: Option<oneshot::Sender<()>>) {
+    fn leave(&mut self, done: Option<Told>) {
         match &mut self.state {
             State::ToLeave(waiting) => {
                 if done.is_some() {
@@ -304,14 +347,9 @@ impl Kept {
     }
 }
 
-/// A random number from 0 to 1.
-fn fraction() -> f64 {
-    f64::from((random() >> 32) as u32) / f64::from(u32::MAX)
-}
-
 /// Whoever waits may have gone.
-fn tell(done: Option<oneshot::Sender<()>>) {
-    if let Some(done) = done {
-        let _ = done.send(());
+fn tell(told: Option<Told>, how: Result<(), EtcdError>) {
+    if let Some(told) = told {
+        let _ = told.send(how);
     }
 }
