@@ -4,8 +4,8 @@
 //! send messages on it. A message is cut into chunks, which take turns with those of other streams
 //! and arrive as soon as they can: there is no buffer as large as a message (an [`Assembler`] makes
 //! messages of chunks where they are wanted). Each stream has *credit* in each direction, so a slow
-//! consumer stops its own producer and nobody else. Whatever steers (credit, resets, the word that
-//! a server goes away) needs no credit and goes first.
+//! consumer stops its own producer and nobody else. Whatever steers (credit, resets, stops, the word
+//! that a server goes away) needs no credit and goes first.
 //!
 //! **Cut connections.** Each frame has a place in the session's sequence, without saying it, and is
 //! kept until the peer has acknowledged it. When a connection is cut, the next one begins with each
@@ -50,6 +50,7 @@
 //! | 4 | reset | both | error |
 //! | 5 | credit | both | bytes (32 bits) |
 //! | 6 | go away; flag 1: one target only | server | target |
+//! | 7 | stop: end the stream soon, with what there is | client | none; passed over |
 //! | 16 | acknowledgement and heartbeat | both | frames received (64 bits) |
 //! | 17 | send again (packets only) | both | frames received (64 bits) |
 //! | 18 | close | both | none; passed over |
@@ -89,7 +90,7 @@ pub use preface::{Features, Hello, Incarnation, Preface, Refusal, SessionId};
 
 use link::Link;
 use log::Log;
-use stream::{End, Sending, Stream};
+use stream::{End, Sending, Stop, Stream};
 use streams::{Lane, Streams};
 
 /// What a chunk costs beside its bytes, in credit. It stands for the memory that one takes even if
@@ -288,6 +289,23 @@ impl Session {
         stream.reset.get_or_insert(bounded(error));
         self.streams.unlink(Lane::Data, slot);
         self.streams.link(Lane::Control, slot);
+    }
+
+    /// Asks the server, as a client, to end a stream soon with what there is. That needs no credit,
+    /// arrives after what was said before on control frames, outlives a cut connection, and is said
+    /// once, however often it is asked. The stream goes on until the server ends it.
+    pub fn stop(&mut self, id: StreamId) {
+        if self.role == Role::Server {
+            return;
+        }
+        let Some(slot) = self.streams.find(id.0) else {
+            return;
+        };
+        let stream = self.streams.get_mut(slot);
+        if stream.stop == Stop::No && !stream.deaf {
+            stream.stop = Stop::Due;
+            self.streams.link(Lane::Control, slot);
+        }
     }
 
     /// Says that a chunk of so many bytes was taken, so that the peer may send as much again. Once

@@ -52,6 +52,12 @@ pub enum Event {
         /// [`Session::fail`](super::Session::fail).
         error: Bytes,
     },
+    /// The client asks for an end of the stream soon, with what there is (only at servers). At most
+    /// once for a stream, which goes on until the server ends it.
+    Stopped {
+        /// The stream.
+        id: StreamId,
+    },
     /// The stream was never opened at the server: it allows fewer streams than are open. Only
     /// for streams from before the first connection.
     Refused {

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Credit = 5,
     /// No new streams, please.
     GoAway = 6,
+    /// What the sender of this asked for is to end soon, with what there is.
+    Stop = 7,
     /// So many frames (64 bits) have arrived; also says that the sender is there.
     Ack = 16,
     /// Packets were lost: send again from here (64 bits).
@@ -46,6 +48,7 @@ impl Kind {
             4 => Self::Reset,
             5 => Self::Credit,
             6 => Self::GoAway,
+            7 => Self::Stop,
             16 => Self::Ack,
             17 => Self::Resume,
             18 => Self::Close,

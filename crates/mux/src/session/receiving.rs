@@ -9,7 +9,7 @@ use super::error::ProtocolError;
 use super::event::{Event, LostCause, StreamId};
 use super::frame::{HEADER_BYTES, Header, Kind, LAST, TARGET};
 use super::output::Packet;
-use super::stream::{Sending, Stream};
+use super::stream::{Sending, Stop, Stream};
 use super::{MAX_ERROR_BYTES, MAX_TARGET_BYTES, Session};
 
 /// A payload shorter than this is copied out of what was read, so that a consumer who is slow to
@@ -152,6 +152,10 @@ impl Session {
                 self.take_finish(id)
             }
             Kind::Reset => self.take_reset(id, take(bytes, length)),
+            Kind::Stop => {
+                bytes.advance(length);
+                self.take_stop(id)
+            }
             Kind::Credit => {
                 let credit = number(bytes, length).map(u32::from_be_bytes)?;
                 self.take_credit(id, credit)
@@ -243,6 +247,22 @@ impl Session {
             self.events.push_back(Event::Reset { id, error });
         }
         self.streams.remove(slot);
+        Ok(())
+    }
+
+    fn take_stop(&mut self, id: u32) -> Result<(), ProtocolError> {
+        if self.role == Role::Client {
+            return Err(ProtocolError::Role);
+        }
+        let Some(slot) = self.find_opened(id)? else {
+            return Ok(());
+        };
+        let stream = self.streams.get_mut(slot);
+        let is_news = std::mem::replace(&mut stream.stop, Stop::Told) != Stop::Told;
+        if is_news && !stream.deaf {
+            let id = StreamId(id);
+            self.events.push_back(Event::Stopped { id });
+        }
         Ok(())
     }
 

@@ -29,6 +29,16 @@ pub(super) enum Sending {
     Done,
 }
 
+/// The client's word that a stream is to end soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    No,
+    /// To be said to the peer.
+    Due,
+    /// Said, or heard.
+    Told,
+}
+
 /// One stream at one end.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -46,6 +56,7 @@ pub(super) struct Stream {
     pub(super) open: Option<Bytes>,
     /// To be reset at the peer, with this error.
     pub(super) reset: Option<Bytes>,
+    pub(super) stop: Stop,
     /// So much may come.
     window: u32,
     /// Consumed, and not given back.
@@ -68,6 +79,7 @@ impl Stream {
             waiting: false,
             open,
             reset: None,
+            stop: Stop::No,
             window,
             consumed: 0,
             finished: false,

@@ -173,6 +173,36 @@ fn an_error_that_is_too_long_is_cut() {
 }
 
 #[test]
+fn a_stop_needs_no_credit_and_outlives_a_cut_and_is_said_once() {
+    let mut pair = Pair::new();
+    // Before the peer has heard of the stream, and while it has no credit.
+    let id = pair.client.open(Bytes::from_static(b"target")).unwrap();
+    pair.client.send(id, vec![1; 1 << 20].into()).unwrap();
+    pair.client.stop(id);
+    pair.client.stop(id);
+    let _lost = {
+        let mut out = Vec::new();
+        pair.client.transmit(pair.now, LIMIT, &mut out);
+        out
+    };
+    for session in [&mut pair.client, &mut pair.server] {
+        session.detach(pair.now, DetachCause::Cut);
+    }
+    pair.attach();
+    let stopped = Event::Stopped { id };
+    let server = pair.settle().1;
+    assert_eq!(server.iter().filter(|event| **event == stopped).count(), 1);
+    pair.client.stop(id);
+    pair.server.stop(id);
+    assert_eq!(pair.settle(), (vec![], vec![]));
+    // It goes on until the server ends it.
+    pair.server.send(id, Bytes::from_static(b"last")).unwrap();
+    pair.server.finish(id);
+    let client = pair.settle().0;
+    assert_eq!(client, [chunk(id, b"last"), Event::Finished { id }]);
+}
+
+#[test]
 fn small_messages_do_not_wait_behind_a_large_one() {
     let mut pair = Pair::new();
     let (large, small) = (open(&mut pair), open(&mut pair));

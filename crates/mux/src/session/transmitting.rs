@@ -9,6 +9,7 @@ use super::config::{Mode, Role};
 use super::frame::{Frame, Kind, TARGET};
 use super::link::State;
 use super::output::{Output, Packet};
+use super::stream::Stop;
 use super::streams::Lane;
 
 /// So much that arrived is acknowledged at once; less waits for something else to be sent.
@@ -153,9 +154,16 @@ impl Session {
                 self.streams.remove(slot);
                 self.put(output, Frame::new(Kind::Reset, id, error));
                 continue;
+            } else if stream.stop == Stop::Due {
+                stream.stop = Stop::Told;
+                self.put(output, Frame::new(Kind::Stop, id, Bytes::new()));
             } else if stream.owes_credit(&self.config) {
                 let credit = stream.take_consumed();
                 self.put(output, Frame::credit(id, credit));
+            }
+            let stream = self.streams.get(slot);
+            if stream.stop == Stop::Due || stream.owes_credit(&self.config) {
+                continue;
             }
             self.streams.unlink(Lane::Control, slot);
         }

@@ -17,6 +17,9 @@ pub(crate) enum Ending {
     ClientResets(usize),
     /// The server does.
     ServerResets(usize),
+    /// The client stops it, with so many of its messages handed over; the server finishes then, and
+    /// not before.
+    ClientStops(usize),
 }
 
 /// Lengths of a stream's messages, and its end.
@@ -82,6 +85,7 @@ fn stream() -> impl Strategy<Value = StreamPlan> {
         1 => Just(Ending::ServerFails),
         1 => (0..6_usize).prop_map(Ending::ClientResets),
         1 => (0..6_usize).prop_map(Ending::ServerResets),
+        1 => (0..6_usize).prop_map(Ending::ClientStops),
     ];
     (vec(length(), 0..6), vec(length(), 0..12), ending).prop_map(|(up, down, ending)| StreamPlan {
         up,

@@ -32,6 +32,8 @@ struct Stream {
     assembler: Assembler,
     /// Messages that came, whole.
     received: usize,
+    /// The client has stopped it.
+    stopped: bool,
     peer: Option<End>,
 }
 
@@ -86,6 +88,7 @@ impl Side {
             inbox: VecDeque::new(),
             assembler: Assembler::default(),
             received: 0,
+            stopped: false,
             peer: None,
         };
         self.ids.push(id);
@@ -121,6 +124,23 @@ impl Side {
             return;
         }
         let lengths = if self.up { &of.up } else { &of.down };
+        if let Ending::ClientStops(after) = of.ending {
+            let is_due = stream.sent >= after.min(lengths.len());
+            match (self.up, stream.stopped) {
+                (true, false) if is_due => {
+                    stream.stopped = true;
+                    self.session.stop(id);
+                    self.session.stop(id);
+                }
+                (false, true) => {
+                    stream.ended = true;
+                    self.session.finish(id);
+                    return;
+                }
+                (false, false) if stream.sent == lengths.len() => return,
+                _ => {}
+            }
+        }
         let Some(&length) = lengths.get(stream.sent) else {
             stream.ended = true;
             match of.ending {
@@ -191,6 +211,12 @@ impl Side {
                     let stream = self.live(id)?;
                     if !stream.ended || stream.peer.is_none() {
                         stream.inbox.push_back((bytes, last));
+                    }
+                }
+                Event::Stopped { id } => {
+                    let stream = self.streams.get_mut(&id).ok_or("a stream nobody knows")?;
+                    if self.up || std::mem::replace(&mut stream.stopped, true) {
+                        return Err(format!("stream {}: stopped again", stream.number));
                     }
                 }
                 Event::Finished { id } => self.live(id)?.peer = Some(End::Finished),
@@ -275,6 +301,7 @@ impl Side {
         let expected = if self.up { of.down.len() } else { of.up.len() };
         let whole = match of.ending {
             Ending::Finish => true,
+            Ending::ClientStops(_) => !self.up,
             Ending::ServerFails => self.up,
             Ending::ClientResets(_) | Ending::ServerResets(_) => false,
         };
@@ -282,7 +309,7 @@ impl Side {
             return Some(format!("{} of {expected} messages", stream.received));
         }
         let told = match of.ending {
-            Ending::Finish => Some(End::Finished),
+            Ending::Finish | Ending::ClientStops(_) => Some(End::Finished),
             Ending::ServerFails | Ending::ServerResets(_) if self.up => {
                 Some(End::Reset(error(stream.number)))
             }
