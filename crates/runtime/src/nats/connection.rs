@@ -59,8 +59,9 @@ pub struct NatsConnection {
 
 impl NatsConnection {
     /// Connects, and waits [`NatsConfig::connect_timeout`] for a server that is not there yet. A
-    /// task of `tasks` looks after the connection while there is a handle on it. Later absences of
-    /// the server are told in `health` as `nats`.
+    /// task of `tasks` looks after the connection while there is a handle on it. Absences of the
+    /// server are told in `health` as `nats`; until it is there for the first time, the process is
+    /// not ready.
     ///
     /// # Errors
     ///
@@ -86,6 +87,9 @@ impl NatsConnection {
             degradation: health.degradation("nats"),
             metrics: metrics.clone(),
         });
+        let reason = "nats has not answered yet";
+        state.degradation.set(reason);
+        let start = health.condition("nats", reason);
         let until = Instant::now() + config.connect_timeout;
         let mut attempts = 0;
         let client = loop {
@@ -110,6 +114,7 @@ impl NatsConnection {
         };
         let first = connected.wait_for(|connected| *connected).await;
         first.map_err(|error| unreachable(config, error))?;
+        start.set_ready();
         let probe = tasks.spawn(
             TaskKind::Critical,
             "nats_probe",
@@ -204,10 +209,9 @@ impl State {
                     self.metrics.reconnects.inc();
                 }
             }),
-            Event::Disconnected | Event::Closed => {
-                self.change(|standing| standing.is_connected = false);
-            }
-            // Messages that were lost show as gaps; attempts to connect are many.
+            Event::Disconnected => self.change(|standing| standing.is_connected = false),
+            // Messages that were lost show as gaps; attempts to connect are many; and only this
+            // process closes the connection, at its end.
             _ => (),
         }
     }
@@ -224,10 +228,12 @@ impl State {
             standing.was_away = true;
             self.degradation.set("the nats server is away");
             tracing::warn!("nats is away");
-        } else if standing.was_away {
-            standing.back_since = Some(Instant::now());
+        } else {
             self.degradation.clear();
-            tracing::info!("nats is back");
+            if standing.was_away {
+                standing.back_since = Some(Instant::now());
+                tracing::info!("nats is back");
+            }
         }
         self.connected.send_replace(connected);
     }

@@ -5,7 +5,7 @@ use forebay_runtime::{NatsConfig, PlaneError, Secret};
 use forebay_testkit::NatsServer;
 use futures::FutureExt as _;
 
-use crate::{Process, config, connect};
+use crate::{Process, config, connect, in_time};
 
 /// The error of a connection that must fail, with its sources.
 pub(crate) async fn failure(config: &NatsConfig) -> String {
@@ -89,4 +89,17 @@ async fn a_server_that_is_silent_is_away() {
     process.connected(false).await;
     server.resume();
     process.connected(true).await;
+}
+
+#[tokio::test]
+async fn a_process_that_leaves_misses_nobody() {
+    let server = NatsServer::start();
+    let process = Process::start(&server).await;
+    let mut connected = process.connection.connected();
+    connected.mark_unchanged();
+    drop(process.connection);
+    // Nothing is told but that nothing more will be.
+    assert!(in_time(connected.changed()).await.is_err());
+    assert!(*connected.borrow());
+    assert!(process.health.report().degraded.is_empty());
 }
