@@ -11,6 +11,7 @@ mod etcd;
 mod fault_proxy;
 pub mod http;
 pub mod instructions;
+mod lossy_nats;
 #[cfg(target_os = "linux")]
 mod nats;
 #[cfg(target_os = "linux")]
@@ -28,6 +29,7 @@ pub use child::Child;
 pub use etcd::{Etcd, EtcdBackup, EtcdCluster};
 #[cfg(target_os = "linux")]
 pub use fault_proxy::{Direction, FaultProxy};
+pub use lossy_nats::LossyNats;
 #[cfg(target_os = "linux")]
 pub use nats::NatsServer;
 #[cfg(target_os = "linux")]
