@@ -1,12 +1,16 @@
 //! Workers and frontends of one cluster.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use forebay_testkit::{Child, FaultProxy, ReservedPort, http};
 use tempfile::TempDir;
 
 use crate::wait::{PATIENCE, until};
+
+/// What a worker of a mocker is told.
+const MOCKER: [&str; 4] = ["--engine", "mocker", "--status-port", "0"];
 
 /// How its processes find each other and talk.
 pub(crate) struct Cluster {
@@ -30,12 +34,17 @@ impl Cluster {
     }
 
     /// A process of this cluster.
-    fn start(&self, component: &str, arguments: &[&str]) -> Child {
+    pub(crate) fn start(&self, component: &str, arguments: &[&str]) -> Child {
+        self.start_on(&self.planes, component, arguments)
+    }
+
+    /// A process with settings of the planes of its own.
+    fn start_on(&self, planes: &[String], component: &str, arguments: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command
             .env("TMPDIR", self.directory.path())
             .arg(component)
-            .args(&self.planes)
+            .args(planes)
             .args(arguments)
             .args(["--set", "telemetry.log.filter=info"]);
         Child::spawn(&command).unwrap()
@@ -43,21 +52,34 @@ impl Cluster {
 
     /// A worker process of one mocker, which is registered when this returns.
     pub(crate) fn worker(&self, arguments: &[&str]) -> Worker {
-        let arguments = [&["--engine", "mocker", "--status-port", "0"], arguments].concat();
-        let child = self.start("worker", &arguments);
-        let status = child.wait_line(PATIENCE, |line| {
-            let url = line.trim().strip_prefix("http://")?;
-            url.split(' ').next()?.parse().ok()
-        });
-        Worker { child, status }
+        Worker::of(self.start("worker", &[&MOCKER, arguments].concat()))
+    }
+
+    /// The same, that finds the others and talks to them by other ways: these settings are in place
+    /// of the cluster's.
+    pub(crate) fn worker_on(&self, planes: &[&str]) -> Worker {
+        let planes: Vec<_> = planes.iter().map(|&flag| flag.to_owned()).collect();
+        Worker::of(self.start_on(&planes, "worker", &MOCKER))
     }
 
     /// The same, whom others reach through a proxy only.
     pub(crate) fn worker_behind(&self, proxy: &FaultProxy) -> Worker {
+        self.start_behind(proxy, &MOCKER)
+    }
+
+    /// A worker process of one native engine with this model, behind a proxy as well.
+    pub(crate) fn native_worker_behind(&self, proxy: &FaultProxy, model: &Path) -> Worker {
+        let model = model.to_str().unwrap();
+        let arguments = [model, "--threads", "1", "--status-port", "0"];
+        self.start_behind(proxy, &arguments)
+    }
+
+    fn start_behind(&self, proxy: &FaultProxy, arguments: &[&str]) -> Worker {
         let port = ReservedPort::any().unwrap();
         proxy.set_target(port.address());
         let (listen, advertise) = (port.address().to_string(), proxy.address().to_string());
-        self.worker(&["--listen", &listen, "--advertise", &advertise])
+        let planes = ["--listen", &listen, "--advertise", &advertise];
+        Worker::of(self.start("worker", &[arguments, &planes].concat()))
     }
 
     /// A frontend, which listens when this returns and may not have found anyone yet. Requests
@@ -89,8 +111,26 @@ pub(crate) struct Frontend {
 }
 
 impl Worker {
+    fn of(child: Child) -> Self {
+        let status = child.wait_line(PATIENCE, |line| {
+            let url = line.trim().strip_prefix("http://")?;
+            url.split(' ').next()?.parse().ok()
+        });
+        Self { child, status }
+    }
+
     pub(crate) fn metric(&self, series: &str) -> f64 {
         metric(self.status, series)
+    }
+
+    /// Choices that its engine computes.
+    pub(crate) fn running(&self) -> f64 {
+        self.metric("forebay_worker_running_requests")
+    }
+
+    /// KV blocks that they hold.
+    pub(crate) fn active_blocks(&self) -> f64 {
+        self.metric("forebay_worker_kv_active_blocks")
     }
 }
 
@@ -101,7 +141,13 @@ impl Frontend {
 
     /// How many workers take requests.
     pub(crate) fn workers(&self) -> usize {
-        self.metric(r#"forebay_frontend_workers{model="mocker",state="ready"}"#) as usize
+        self.workers_of("mocker")
+    }
+
+    /// The same, of a model.
+    pub(crate) fn workers_of(&self, model: &str) -> usize {
+        let series = format!(r#"forebay_frontend_workers{{model="{model}",state="ready"}}"#);
+        self.metric(&series) as usize
     }
 
     /// Waits until so many workers take requests.

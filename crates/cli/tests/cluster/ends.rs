@@ -115,6 +115,39 @@ fn a_worker_is_asked_to_end_and_no_client_notices() {
 }
 
 #[test]
+fn what_outlasts_the_grace_of_a_leaving_worker_goes_on_elsewhere() {
+    let cluster = Cluster::new();
+    let mut leaving = cluster.worker(&["--set", "shutdown.grace_seconds=0.2"]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(1);
+    // Each would take three seconds more.
+    let streams = streams(&frontend, 8, 500);
+    let _other = cluster.worker(&[]);
+    frontend.until_workers(2);
+    leaving.child.terminate();
+    for stream in streams {
+        assert_eq!(stream.end(), End::Complete);
+    }
+    assert_eq!(frontend.retries(), 8);
+    assert_eq!(leaving.child.wait_end(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn what_outlasts_the_grace_of_the_only_worker_ends_with_a_typed_error() {
+    let cluster = Cluster::new();
+    let mut leaving = cluster.worker(&["--set", "shutdown.grace_seconds=0.2"]);
+    let frontend = cluster.frontend();
+    frontend.until_workers(1);
+    let streams = streams(&frontend, 4, 5000);
+    leaving.child.terminate();
+    for stream in streams {
+        let end = stream.end();
+        assert!(matches!(end, End::Typed(_)), "{end:?}");
+    }
+    assert_eq!(leaving.child.wait_end(PATIENCE).code(), Some(0));
+}
+
+#[test]
 fn workers_are_replaced_one_after_the_other_and_no_client_notices() {
     let cluster = Cluster::new();
     let mut workers = [cluster.worker(&[]), cluster.worker(&[])];
@@ -134,32 +167,30 @@ fn workers_are_replaced_one_after_the_other_and_no_client_notices() {
 }
 
 #[test]
-fn a_frontend_is_killed_and_what_it_held_is_free() {
+fn a_frontend_is_killed_and_its_blocks_are_free_on_every_worker() {
     let cluster = Cluster::new();
-    // Nobody else gets in before these answers end, which is in minutes.
-    let full = [
-        "--set",
-        "mocker.max_sequences=8",
-        "--set",
-        "mocker.speed=0.1",
-    ];
-    let workers = [cluster.worker(&full), cluster.worker(&full)];
+    // Of each answer in minutes.
+    let slow = ["--set", "mocker.speed=0.1"];
+    let workers: [_; 3] = std::array::from_fn(|_| cluster.worker(&slow));
     let killed = cluster.frontend();
     let other = cluster.frontend();
-    killed.until_workers(2);
-    other.until_workers(2);
-    let streams = streams(&killed, 16, 5000);
+    killed.until_workers(3);
+    other.until_workers(3);
+    let streams = streams(&killed, 12, 5000);
+    for worker in &workers {
+        until("each has something to do", || worker.running() > 0.0);
+        assert!(worker.active_blocks() > 0.0);
+    }
     killed.child.kill();
     drop(streams);
-    let after: Vec<_> = (0..16)
-        .map(|_| Completion::open(other.address, 10).unwrap())
-        .collect();
-    for completion in after {
-        assert_eq!(completion.end(), End::Complete);
-    }
     for worker in &workers {
         until("no stream of its is left", || {
+            (worker.running(), worker.active_blocks()) == (0.0, 0.0)
+        });
+        until("nor its session", || {
             worker.metric("forebay_tcp_server_sessions") == 1.0
         });
     }
+    let after = Completion::open(other.address, 10).unwrap();
+    assert_eq!(after.end(), End::Complete);
 }

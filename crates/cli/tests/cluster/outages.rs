@@ -7,7 +7,7 @@ use forebay_testkit::{NatsServer, http};
 
 use crate::cluster::{Cluster, Frontend};
 use crate::load::Load;
-use crate::wait::until;
+use crate::wait::{until, until_converged};
 
 /// How long a service is away: past every lease and time limit of the tests' settings, or as long
 /// as whoever runs them wants.
@@ -48,7 +48,7 @@ fn nats_is_away_and_requests_go_on_over_tcp() {
     until("health says so", || degraded(&frontends[0]));
     endure(&load);
     nats.restart();
-    until("health is good again", || !degraded(&frontends[0]));
+    until_converged("health is good again", || !degraded(&frontends[0]));
     load.go_on_for(8);
     load.finish().assert_all_complete();
 }
@@ -77,7 +77,7 @@ fn nats_is_away_and_requests_over_it_end_or_go_on_and_none_hangs() {
 
 #[cfg(feature = "etcd")]
 mod etcd {
-    use forebay_testkit::Etcd;
+    use forebay_testkit::{Direction, Etcd, FaultProxy};
 
     use super::*;
     use crate::wait::PATIENCE;
@@ -111,7 +111,11 @@ mod etcd {
             assert_eq!(frontend.workers(), 2);
         }
         etcd.restart();
-        until("health is good again", || !degraded(&frontends[0]));
+        until_converged("health is good again", || !degraded(&frontends[0]));
+        for worker in &workers {
+            let lost = || worker.metric("forebay_discovery_leases_lost_total");
+            until_converged("a lease that ended is claimed anew", || lost() > 0.0);
+        }
         // Who comes and goes is seen again.
         workers.push(cluster.worker(&[]));
         for frontend in &frontends {
@@ -124,6 +128,62 @@ mod etcd {
         }
         load.go_on_for(8);
         load.finish().assert_all_complete();
+    }
+
+    #[test]
+    fn etcd_is_away_and_then_nats_and_nobody_notices() {
+        let (mut etcd, mut nats) = (Etcd::start(), NatsServer::start());
+        let discovery = format!("etcd://{}", etcd.address());
+        let cluster = Cluster::with(&["--discovery", &discovery, "--events", &nats.url()]);
+        let _workers = [cluster.worker(&[]), cluster.worker(&[])];
+        let frontends = [cluster.frontend(), cluster.frontend()];
+        for frontend in &frontends {
+            frontend.until_workers(2);
+        }
+        let load = Load::start(&frontends.each_ref().map(|f| f.address), 4, 60);
+        etcd.kill();
+        endure(&load);
+        etcd.restart();
+        nats.kill();
+        endure(&load);
+        nats.restart();
+        for frontend in &frontends {
+            until_converged("health is good again", || !degraded(frontend));
+        }
+        load.go_on_for(8);
+        load.finish().assert_all_complete();
+        for frontend in &frontends {
+            assert_eq!((frontend.retries(), frontend.workers()), (0, 2));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_etcd_does_not_hear_answers_on() {
+        let etcd = Etcd::start();
+        let cluster = cluster(&etcd);
+        let proxy = FaultProxy::to(etcd.address().parse().unwrap()).unwrap();
+        let discovery = format!("etcd://{}", proxy.address());
+        let lease = "planes.lease_seconds=1";
+        let worker = cluster.worker_on(&["--discovery", &discovery, "--set", lease]);
+        let frontend = cluster.frontend();
+        frontend.until_workers(1);
+        let load = Load::start(&[frontend.address], 4, 60);
+        load.go_on_for(4);
+        proxy.stall(Direction::ToTarget);
+        proxy.stall(Direction::ToClient);
+        // Its key is gone from etcd after a second.
+        let known = || frontend.metric("forebay_discovery_instances");
+        let before = known();
+        until("its record is gone", || known() < before);
+        load.go_on_for(8);
+        assert_eq!((frontend.retries(), frontend.workers()), (0, 1));
+        proxy.pass();
+        until("it is registered again", || known() == before);
+        let lost = worker.metric("forebay_discovery_leases_lost_total");
+        assert!(lost > 0.0);
+        load.go_on_for(8);
+        load.finish().assert_all_complete();
+        assert_eq!((frontend.retries(), frontend.workers()), (0, 1));
     }
 
     #[test]
