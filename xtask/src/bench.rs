@@ -24,8 +24,9 @@ pub(crate) struct Args {
 enum Bench {
     /// `forebay bench` beside an independent client, over the mocker, in release.
     Client(client::Args),
-    /// How long until a frontend notices what happens to a worker, in release.
-    Faults(cluster::Args<20>),
+    /// How long until the others notice what happens to a process, a network or a service, in
+    /// release.
+    Faults(cluster::Args<6>),
     /// What a fleet of mockers takes to come together, and takes of the machine, in release.
     Fleet(cluster::Args<3>),
     /// What the frontend costs and adds, over the mocker, in release.

@@ -1,94 +1,46 @@
-//! How long until a frontend notices what happens to a worker, and what a stream sees of it.
+//! How long until a frontend notices what happens to the others, and what a stream sees of it.
+//!
+//! There are many workers, and a fault happens to all of them at once: each is noticed by itself, so
+//! that every round has as many samples.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+mod busy;
+mod cut;
+mod deaths;
+mod index;
+mod outages;
+mod silence;
 
-use forebay_testkit::http::{self, Streaming};
-use forebay_testkit::{Direction, FaultProxy};
+use forebay_testkit::NatsServer;
 
-use crate::process::Process;
+use crate::cluster::Requests;
 use crate::table::Table;
 
+/// Workers of a cluster, a process each.
+const WORKERS: usize = 20;
+
 pub(crate) fn run(repeats: usize) {
+    let nats = NatsServer::start();
+    let planes = [Requests::Tcp, Requests::Nats(nats.port())];
     let mut table = Table::default();
-    for repeat in 1..=repeats {
-        eprintln!("{repeat} of {repeats}");
-        measure(&mut table);
+    for requests in planes {
+        eprintln!("silence, over {}", requests.name());
+        silence::measure(requests, repeats, &mut table);
     }
-    table.print("fault, ms");
-}
-
-fn measure(table: &mut Table) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let frontend = Process::frontend(directory.path());
-    let proxy = FaultProxy::to_nowhere().expect("a port");
-    let worker = Process::worker_behind(directory.path(), &proxy);
-    frontend.until_workers(1);
-
-    let (usual, cut) = pauses(frontend.address, || proxy.cut());
-    table.put("longest pause between tokens at 6 ms each", usual);
-    table.put("the same over a cut connection", cut);
-
-    let mut noticed = |name, fault: &dyn Fn(), mend: &dyn Fn()| {
-        let began = Instant::now();
-        fault();
-        frontend.until_workers(0);
-        table.put(name, began.elapsed().as_secs_f64() * 1e3);
-        mend();
-        frontend.until_workers(1);
-    };
-    let pass = || proxy.pass();
-    noticed(
-        "SIGSTOP of a worker until it is out",
-        &|| worker.child.stop(),
-        &|| worker.child.resume(),
-    );
-    noticed(
-        "silence towards the frontend until the worker is out",
-        &|| proxy.stall(Direction::ToClient),
-        &pass,
-    );
-    noticed(
-        "silence towards the worker until it is out",
-        &|| proxy.stall(Direction::ToTarget),
-        &pass,
-    );
-
-    // Its port refuses connections then, and the proxy's would not.
-    let direct = Process::worker(directory.path(), 1);
-    frontend.until_workers(2);
-    let began = Instant::now();
-    direct.child.kill();
-    frontend.until_workers(1);
-    table.put(
-        "kill -9 of a worker until it is out",
-        began.elapsed().as_secs_f64() * 1e3,
-    );
-}
-
-/// The longest pauses of an undisturbed half of an answer, and of the half that begins with a
-/// fault, in milliseconds.
-fn pauses(frontend: SocketAddr, fault: impl FnOnce()) -> (f64, f64) {
-    let body = r#"{"model": "mocker", "prompt": "ba", "max_tokens": 200, "stream": true}"#;
-    let mut answer = http::stream(frontend, "/v1/completions", body).expect("an answer");
-    // What comes before the first token is no pause.
-    token(&mut answer);
-    let usual = longest_pause(&mut answer, 90);
-    fault();
-    (usual, longest_pause(&mut answer, 90))
-}
-
-fn longest_pause(answer: &mut Streaming, tokens: usize) -> f64 {
-    let mut longest = Duration::ZERO;
-    for _ in 0..tokens {
-        let began = Instant::now();
-        token(answer);
-        longest = longest.max(began.elapsed());
+    for requests in planes {
+        eprintln!("deaths, over {}", requests.name());
+        deaths::measure(requests, repeats, &mut table);
     }
-    longest.as_secs_f64() * 1e3
-}
-
-fn token(answer: &mut Streaming) {
-    let event = answer.event().expect("it goes on").expect("there is more");
-    assert!(event.contains(r#""choices""#), "{event}");
+    eprintln!("connections cut");
+    cut::measure(repeats, &mut table);
+    eprintln!("etcd away");
+    outages::etcd(repeats, &mut table);
+    eprintln!("NATS away, as event plane");
+    outages::nats_events(repeats, &mut table);
+    eprintln!("NATS away, as request plane");
+    outages::nats_requests(repeats, &mut table);
+    eprintln!("events lost");
+    index::lossy(repeats, &mut table);
+    eprintln!("a busy machine");
+    busy::measure(planes, repeats, &mut table);
+    table.print_tails("what happens, ms until it is so");
 }

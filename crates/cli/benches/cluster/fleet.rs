@@ -3,8 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_testkit::usage;
+use forebay_testkit::{Etcd, NatsServer, usage};
 
+use crate::cluster::{Cluster, Requests};
 use crate::process::Process;
 use crate::table::Table;
 
@@ -16,19 +17,26 @@ const FRONTENDS: usize = 10;
 const TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(repeats: usize) {
-    let mut table = Table::default();
+    let mut tables = [Table::default(), Table::default()];
     for repeat in 1..=repeats {
         eprintln!("{repeat} of {repeats}");
-        measure(&mut table);
+        let (etcd, nats) = (Etcd::start(), NatsServer::start());
+        let services = Cluster::new(Requests::Tcp)
+            .with_etcd(&etcd.address())
+            .with_events(&nats.url());
+        measure(&Cluster::new(Requests::Tcp), &mut tables[0]);
+        measure(&services, &mut tables[1]);
     }
-    table.print("1,000 mockers in 10 processes, 10 frontends");
+    let fleet = "1,000 mockers in 10 processes, 10 frontends";
+    let [without, with] = tables;
+    without.print_spreads(&format!("{fleet}; no services"));
+    println!();
+    with.print_spreads(&format!("{fleet}; etcd, and NATS for events"));
 }
 
 /// Starts a fleet, measures it and ends it.
-fn measure(table: &mut Table) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let worker = || Process::worker(directory.path(), WORKERS_EACH);
-    let frontend = |_| Process::frontend(directory.path());
+fn measure(cluster: &Cluster, table: &mut Table) {
+    let worker = || cluster.worker(WORKERS_EACH);
     let until = |frontends: &[Process], processes: usize| {
         for frontend in frontends {
             frontend.until_workers(processes * WORKERS_EACH);
@@ -37,10 +45,11 @@ fn measure(table: &mut Table) {
 
     let mut workers: Vec<_> = (1..WORKER_PROCESSES).map(|_| worker()).collect();
     let began = Instant::now();
-    let frontends: Vec<_> = (0..FRONTENDS).map(frontend).collect();
+    let frontends: Vec<_> = (0..FRONTENDS).map(|_| cluster.frontend()).collect();
     until(&frontends, WORKER_PROCESSES - 1);
     table.put(
         "from the frontends' start until each routes to 900 workers, s",
+        "<= 5",
         began.elapsed().as_secs_f64(),
     );
     let began = Instant::now();
@@ -48,6 +57,7 @@ fn measure(table: &mut Table) {
     until(&frontends, WORKER_PROCESSES);
     table.put(
         "from the last worker process' start until each routes to its 100, s",
+        "<= 2",
         began.elapsed().as_secs_f64(),
     );
 
@@ -63,10 +73,12 @@ fn measure(table: &mut Table) {
     };
     table.put(
         "CPU of an idle frontend, % of a core",
+        "<= 5",
         percent(before.0, after.0, FRONTENDS),
     );
     table.put(
         "CPU of an idle worker process, % of a core",
+        "<= 5",
         percent(before.1, after.1, WORKER_PROCESSES),
     );
     let mean = |processes: &[Process], of: fn(u32) -> f64| {
@@ -75,11 +87,20 @@ fn measure(table: &mut Table) {
     };
     let mib = |process| usage::resident_bytes(process) as f64 / f64::from(1 << 20);
     let descriptors = |process| usage::descriptors(process) as f64;
-    table.put("memory of a frontend, MiB", mean(&frontends, mib));
-    table.put("memory of a worker process, MiB", mean(&workers, mib));
-    table.put("descriptors of a frontend", mean(&frontends, descriptors));
+    table.put("memory of a frontend, MiB", "<= 64", mean(&frontends, mib));
+    table.put(
+        "memory of a worker process, MiB",
+        "<= 64",
+        mean(&workers, mib),
+    );
+    table.put(
+        "descriptors of a frontend",
+        "by processes, not workers",
+        mean(&frontends, descriptors),
+    );
     table.put(
         "descriptors of a worker process",
+        "by processes, not workers",
         mean(&workers, descriptors),
     );
 }

@@ -1,15 +1,19 @@
 //! Clusters of processes on one machine: what a fleet takes, and how long faults are noticed for.
 //! Run by `cargo xtask bench fleet` and `cargo xtask bench faults`, which print tables for
-//! `docs/benchmarks.md`.
+//! `docs/benchmarks.md`. It needs `etcd` and `nats-server`.
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 #![allow(clippy::print_stdout)]
 
+#[cfg(target_os = "linux")]
+mod cluster;
 #[cfg(target_os = "linux")]
 mod faults;
 #[cfg(target_os = "linux")]
 mod fleet;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod streams;
 #[cfg(target_os = "linux")]
 mod table;
 
@@ -33,7 +37,7 @@ fn main() {
         // As `cargo bench` without a name runs it.
         [] => {
             fleet::run(1);
-            faults::run(5);
+            faults::run(1);
         }
         _ => panic!("the arguments are: fleet|faults --repeats N"),
     }

@@ -1,13 +1,14 @@
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_testkit::{Child, FaultProxy, ReservedPort, http};
+use forebay_testkit::{Child, http};
 
 /// Long enough for anything that is going to happen.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The workers that a frontend routes to.
+const READY: &str = r#"forebay_frontend_workers{model="mocker",state="ready"}"#;
 
 /// A worker process or a frontend.
 pub(crate) struct Process {
@@ -17,39 +18,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// A process of so many mockers.
-    pub(crate) fn worker(directory: &Path, count: usize) -> Self {
-        let count = count.to_string();
-        Self::mockers(directory, &["--workers", &count])
-    }
-
-    /// A mocker behind a proxy.
-    pub(crate) fn worker_behind(directory: &Path, proxy: &FaultProxy) -> Self {
-        let port = ReservedPort::any().expect("a port");
-        proxy.set_target(port.address());
-        let (listen, advertise) = (port.address().to_string(), proxy.address().to_string());
-        Self::mockers(directory, &["--listen", &listen, "--advertise", &advertise])
-    }
-
-    fn mockers(directory: &Path, arguments: &[&str]) -> Self {
-        let arguments = [&["--engine", "mocker", "--status-port", "0"], arguments].concat();
-        Self::start(directory, "worker", &arguments)
-    }
-
-    pub(crate) fn frontend(directory: &Path) -> Self {
-        let arguments = ["--port", "0", "--set", "frontend.worker_wait_seconds=0.1"];
-        Self::start(directory, "frontend", &arguments)
-    }
-
-    /// Starts a component, whose surface is the first HTTP address of its banner.
-    fn start(directory: &Path, component: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-        command
-            .env("TMPDIR", directory)
-            .arg(component)
-            .args(arguments)
-            .args(["--set", "telemetry.log.filter=error"]);
-        let child = Child::spawn(&command).expect("forebay starts");
+    /// A component, whose surface is the first HTTP address of its banner.
+    pub(crate) fn of(child: Child) -> Self {
         let address = child.wait_line(PATIENCE, |line| {
             let (_, url) = line.split_once("http://")?;
             url.split(' ').next()?.parse().ok()
@@ -57,17 +27,49 @@ impl Process {
         Self { child, address }
     }
 
+    /// The sum of all series whose name, with its labels, begins so.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let metrics = http::get(self.address, "/metrics").expect("it answers");
+        let series = metrics.body.lines().filter(|line| line.starts_with(name));
+        let values = series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        values.sum()
+    }
+
+    /// How many workers a frontend routes to.
+    pub(crate) fn workers(&self) -> usize {
+        self.metric(READY) as usize
+    }
+
     /// Waits until a frontend routes to so many workers.
     pub(crate) fn until_workers(&self, count: usize) {
-        let ready = format!(r#"forebay_frontend_workers{{model="mocker",state="ready"}} {count}"#);
+        self.until(|| self.workers() == count);
+    }
+
+    /// Waits until none of so many workers is routed to any more: for each, when it was not, in
+    /// milliseconds since `began`.
+    pub(crate) fn losses(&self, began: Instant, mut left: usize) -> Vec<f64> {
+        let mut times = Vec::new();
+        self.until(|| {
+            let now = self.workers();
+            let elapsed = milliseconds(began);
+            times.extend((now..left).map(|_| elapsed));
+            left = left.min(now);
+            left == 0
+        });
+        times
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn until(&self, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let metrics = http::get(self.address, "/metrics").expect("it answers");
-            if metrics.body.lines().any(|line| line == ready) {
-                return;
-            }
+        while !holds() {
             assert!(Instant::now() < deadline, "{:?} waits in vain", self.child);
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Since `began`.
+pub(crate) fn milliseconds(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1e3
 }
