@@ -48,6 +48,7 @@ macro_rules! request_plane_conformance_tests {
             carries_frames_of_any_size
             carries_frames_both_ways
             tells_of_the_half_close
+            carries_stops
             carries_errors_whole
             refuses_what_nobody_serves
             serves_an_address_once

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_tokens::WorkerId;
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 pub use in_process::InProcessPlane;
@@ -37,6 +38,10 @@ pub struct StreamRequest {
     /// What comes after it; its end is the client's half close. It is polled only as far as the
     /// server takes frames, so it may make them late.
     pub rest: BoxStream<'static, Bytes>,
+    /// Completes when the client asks the server to end its answer soon, with what there is; pending
+    /// for ever if it never does. The word takes no credit and outlives a cut connection; it is on
+    /// its way when the answer is next polled. To end the stream at once, drop the answer.
+    pub stop: BoxFuture<'static, ()>,
 }
 
 impl StreamRequest {
@@ -45,6 +50,7 @@ impl StreamRequest {
         Self {
             first: frame,
             rest: stream::empty().boxed(),
+            stop: future::pending().boxed(),
         }
     }
 }
@@ -62,7 +68,12 @@ pub trait StreamHandler: Send + Sync + 'static {
     /// Begins an answer. It does no work that takes long: that belongs into the stream.
     ///
     /// The stream is polled only as far as the client takes frames. It is dropped when the client
-    /// goes away, and that is all a handler learns of it: what it works on must end with it.
+    /// goes away, and that is all a handler learns of it: what it works on must end with it. A client
+    /// that wants the answer's end soon says so by [`StreamRequest::stop`]; a handler may pass over
+    /// that.
+    ///
+    /// A frame of which a part has been taken is to be read on, or its stream ended: parts of frames
+    /// take memory, of which all streams of a client process have a bound together.
     ///
     /// A panic, here or in the stream, is this stream's own: between processes the client gets an
     /// internal error, within a process the panic is the caller's. The place of the stream is given

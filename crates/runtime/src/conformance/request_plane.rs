@@ -8,7 +8,7 @@ use bytes::Bytes;
 use forebay_protocols::{Error, ErrorClass};
 use forebay_tokens::WorkerId;
 use futures::{FutureExt as _, StreamExt as _, future, stream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::in_time;
 use crate::{
@@ -135,8 +135,8 @@ pub async fn carries_frames_of_any_size(plane: &dyn RequestPlane) {
         Bytes::from(vec![byte; size])
     });
     let request = StreamRequest {
-        first: frames[0].clone(),
         rest: stream::iter(frames[1..].to_vec()).boxed(),
+        ..StreamRequest::of(frames[0].clone())
     };
     let mut answer = plane.open(served.address(), request);
     for frame in frames {
@@ -159,8 +159,8 @@ pub async fn carries_frames_both_ways(plane: &dyn RequestPlane) {
         receiver.recv().await.map(|frame| (frame, receiver))
     });
     let request = StreamRequest {
-        first: frame(0),
         rest: rest.boxed(),
+        ..StreamRequest::of(frame(0))
     };
     let mut answer = plane.open(served.address(), request);
     assert_eq!(next_frame(&mut answer).await, frame(0));
@@ -183,12 +183,49 @@ pub async fn tells_of_the_half_close(plane: &dyn RequestPlane) {
     .await;
     for frames in [1, 2, 300] {
         let request = StreamRequest {
-            first: frame(0),
             rest: stream::iter(1..frames).map(frame).boxed(),
+            ..StreamRequest::of(frame(0))
         };
         let mut answer = plane.open(served.address(), request);
         assert_eq!(next_frame(&mut answer).await, frame(frames));
         ends(answer).await;
+    }
+}
+
+/// A client's wish for the end of an answer arrives, whether what it sends has ended or not; the
+/// answer goes on until the handler ends it, and others know nothing of it.
+pub async fn carries_stops(plane: &dyn RequestPlane) {
+    let served = serve(plane, 1, |request| {
+        let last = stream::once(future::ready(Ok(frame(u64::MAX))));
+        endless().take_until(request.stop).chain(last).boxed()
+    })
+    .await;
+    let mut other = plane.open(served.address(), request("go"));
+    for rest in [stream::empty().boxed(), stream::pending().boxed()] {
+        let (ask, asked) = oneshot::channel();
+        let stop = async {
+            let _: Result<(), _> = asked.await;
+        };
+        let request = StreamRequest {
+            rest,
+            stop: stop.boxed(),
+            ..request("go")
+        };
+        let mut answer = plane.open(served.address(), request);
+        for number in 0..10 {
+            assert_eq!(next_frame(&mut answer).await, frame(number));
+        }
+        ask.send(()).expect("the answer runs");
+        let last = async {
+            let frames = answer.by_ref().map(|item| item.expect("an answer failed"));
+            frames
+                .fold(Bytes::new(), |_, frame| future::ready(frame))
+                .await
+        };
+        assert_eq!(in_time(last).await, frame(u64::MAX));
+        for _ in 0..100 {
+            assert_ne!(next_frame(&mut other).await, frame(u64::MAX));
+        }
     }
 }
 
@@ -324,8 +361,8 @@ pub async fn ends_with_its_client(plane: &dyn RequestPlane) {
             let _: &OneAlive = &alive;
         });
         let request = StreamRequest {
-            first: frame(0),
             rest: rest.boxed(),
+            ..StreamRequest::of(frame(0))
         };
         let mut answer = plane.open(served.address(), request);
         next_frame(&mut answer).await;

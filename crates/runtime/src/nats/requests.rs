@@ -117,7 +117,7 @@ impl NatsPlane {
         let client = Arc::new(Sessions {
             session: config.session(),
             incarnation,
-            max_requests: config.max_streams,
+            limits: config.limits(),
             idle: config.idle,
             dialler: NatsDialler {
                 config: Arc::new(config),

@@ -31,7 +31,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::PeerHandler;
 pub(crate) use serve::Serving;
 pub(crate) use sessions::{Dial, Dialler, NoLink, Sessions};
-pub(crate) use shared::SharedSession;
+pub(crate) use shared::{SessionLimits, SharedSession};
 #[cfg(feature = "nats")]
 pub(crate) use shared::Wakers;
 pub(crate) use upkeep::{keep_serving, random};
@@ -41,6 +41,8 @@ const INTERNAL: char = '~';
 /// Streams of a session for the planes themselves, beside those for requests: watches of as many
 /// workers as a process can have, and their events.
 pub(crate) const INTERNAL_STREAMS: u32 = 16_384;
+/// What a session's streams may have of frames that have not come whole, unless it is set.
+pub(crate) const MAX_PART_BYTES: usize = 256 << 20;
 /// Tells how things stand with the target that its first frame names.
 pub(crate) const PEER_TARGET: &str = "~peer";
 /// Tells whether the record that its first frame has is what is served.

@@ -162,7 +162,7 @@ impl TcpPlane {
         let client = Arc::new(Sessions {
             session: config.session(),
             incarnation,
-            max_requests: config.max_streams,
+            limits: config.limits(),
             idle: config.idle,
             dialler: TcpDialler { config, tls },
             tasks: tasks.clone(),

@@ -24,6 +24,7 @@ enum Bug {
     CutsLargeFrames,
     DropsEmptyFrames,
     EndsInSilenceWithItsServer,
+    ForgetsStops,
     ForgetsTheField,
     KeepsWhatTheClientLeft,
     LosesAFrame,
@@ -90,6 +91,9 @@ impl RequestPlane for Buggy {
             Bug::SendsTheFirstFrameOnly => stream::empty().boxed(),
             _ => request.rest,
         };
+        if self.bug == Bug::ForgetsStops {
+            request.stop = future::pending().boxed();
+        }
         let answer = self.inner.open(address, request);
         match self.bug {
             Bug::CallsEveryFailureInternal => answer
@@ -238,6 +242,7 @@ async fn planted_bugs_are_caught() {
         request_plane::carries_errors_whole,
         buggy(Bug::ForgetsTheField)
     );
+    catches!(request_plane::carries_stops, buggy(Bug::ForgetsStops));
     catches!(
         request_plane::ends_with_its_client,
         buggy(Bug::KeepsWhatTheClientLeft)

@@ -1,5 +1,6 @@
 //! Bounds, and peers that do not keep to anything.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use forebay_runtime::{
 use futures::{FutureExt as _, StreamExt as _, future, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::numbers::{ECHO, NOTHING, Numbers, failure, read, request};
 use crate::process::Process;
@@ -46,6 +48,46 @@ async fn frames_of_64_mebibytes_pass_and_larger_ones_are_refused() {
     let first = StreamRequest::of(larger);
     let error = failure(client.plane.open(served.address(), first)).await;
     assert_eq!(error.reason, "frame_too_large");
+}
+
+#[tokio::test]
+async fn frames_that_come_in_part_have_a_bound_together_and_all_of_them_come() {
+    const FRAME: usize = 4 << 20;
+    const PARTS: usize = 1 << 20;
+    let config = TcpConfig {
+        max_frame_bytes: FRAME,
+        max_part_bytes: PARTS,
+        ..TcpConfig::default()
+    };
+    let server = Process::start(config.clone()).await;
+    let client = Process::start(config).await;
+    let served = server.serve(1, Arc::new(Numbers::new())).await;
+    let frame = Bytes::from(vec![7; FRAME]);
+    let echoes = (0..16).map(|_| async {
+        let request = StreamRequest {
+            rest: stream::iter([frame.clone()]).boxed(),
+            ..request(ECHO)
+        };
+        let mut answer = client.plane.open(served.address(), request);
+        assert!(answer.next().await.unwrap().unwrap() == frame);
+        assert!(answer.next().await.is_none());
+    });
+    let most = Cell::new(0.0_f64);
+    let watching = async {
+        loop {
+            let held = server.metric("forebay_tcp_server_part_bytes");
+            most.set(most.get().max(held));
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = in_time(future::join_all(echoes)) => {}
+        () = watching => {}
+    }
+    let most = most.get();
+    assert!(most > 0.0 && most <= (PARTS + FRAME) as f64, "{most}");
+    assert_eq!(server.metric("forebay_tcp_server_part_bytes"), 0.0);
+    assert_eq!(client.metric("forebay_tcp_client_part_bytes"), 0.0);
 }
 
 #[tokio::test]

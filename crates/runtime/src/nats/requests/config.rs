@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use forebay_mux::session;
 
-use crate::request_plane::session::INTERNAL_STREAMS;
+use crate::request_plane::session::{INTERNAL_STREAMS, MAX_PART_BYTES, SessionLimits};
 
 /// Bounds and times of a [`NatsPlane`](super::NatsPlane).
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,10 @@ pub struct NatsPlaneConfig {
     pub max_streams: u32,
     /// The largest frame, in bytes. Default 64 MiB.
     pub max_frame_bytes: usize,
+    /// Parts of frames that one session's streams may have taken, in bytes, of all of them
+    /// together; one of them may go on beyond it, up to `max_frame_bytes`. A stream beyond it waits,
+    /// and its sender with it. Default 256 MiB.
+    pub max_part_bytes: usize,
     /// What a stream may have on its way that nobody took, in bytes, each way. Default 64 KiB.
     pub window_bytes: u32,
     /// What a session may have on its way that the peer has not acknowledged, in bytes. All
@@ -41,6 +45,7 @@ impl Default for NatsPlaneConfig {
             max_sessions: 4096,
             max_streams: session.max_streams,
             max_frame_bytes: session.max_message_bytes,
+            max_part_bytes: MAX_PART_BYTES,
             window_bytes: session.window_bytes,
             max_unacknowledged_bytes: 1 << 20,
             connect_timeout: Duration::from_secs(1),
@@ -64,6 +69,13 @@ impl NatsPlaneConfig {
             silence: self.silence,
             grace: self.grace,
             ..session::Config::default()
+        }
+    }
+
+    pub(super) fn limits(&self) -> SessionLimits {
+        SessionLimits {
+            requests: self.max_streams,
+            assembly_bytes: self.max_part_bytes,
         }
     }
 }

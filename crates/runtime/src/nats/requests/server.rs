@@ -34,7 +34,7 @@ impl Server {
         let Begun { id, mut hellos } = begun;
         let _listed = Listed { server: &self, id };
         let session = Session::server(self.config.session(), id, self.hub.incarnation);
-        let session = SharedSession::new(session, self.metrics.clone(), self.config.max_streams);
+        let session = SharedSession::new(session, self.metrics.clone(), self.config.limits());
         self.services.tell(&session);
         let limit_bytes = self.config.max_frame_bytes;
         let serving = Serving::new(session.clone(), self.services.clone(), limit_bytes);

@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use forebay_mux::session::StreamId;
 use forebay_protocols::Error;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 
 use super::error;
 use super::messages::{Messages, NoMessage};
@@ -27,6 +28,8 @@ pub(crate) struct Answer {
     phase: Phase,
     /// What is still to be sent; none after the half close.
     rest: Option<BoxStream<'static, Bytes>>,
+    /// Whether the server is to end soon; none once it has been told.
+    stop: Option<BoxFuture<'static, ()>>,
 }
 
 enum Phase {
@@ -48,6 +51,7 @@ impl Answer {
             limit_bytes,
             phase: Phase::Unopened(open, request.first),
             rest: Some(request.rest),
+            stop: Some(request.stop),
         }
         .boxed()
     }
@@ -92,9 +96,22 @@ impl Answer {
         Ok(())
     }
 
+    /// Tells the server if it is to end soon.
+    fn poll_stop(&mut self, context: &mut Context<'_>) {
+        let Phase::Open(session, id, _) = &self.phase else {
+            return;
+        };
+        let stop = self.stop.as_mut();
+        if stop.is_some_and(|stop| stop.poll_unpin(context).is_ready()) {
+            session.stop(*id);
+            self.stop = None;
+        }
+    }
+
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         self.begin()?;
         self.poll_rest(context)?;
+        self.poll_stop(context);
         let Phase::Open(session, _, messages) = &mut self.phase else {
             return Poll::Ready(None);
         };
@@ -112,7 +129,7 @@ impl Answer {
     }
 
     fn end(&mut self) {
-        self.rest = None;
+        (self.rest, self.stop) = (None, None);
         if let Phase::Open(session, id, _) = std::mem::replace(&mut self.phase, Phase::Ended) {
             session.leave(id);
         }

@@ -10,11 +10,14 @@ use futures::Stream;
 use super::error;
 use super::shared::{End, Received, SharedSession};
 
-/// What the peer says on a stream, as whole messages. It takes memory for one that is being read.
+/// What the peer says on a stream, as whole messages. It takes memory for one that is being read:
+/// its part of what the session has for that.
 pub(super) struct Messages {
     session: Arc<SharedSession>,
     id: StreamId,
     assembler: Assembler,
+    /// There is a part of a message.
+    has_part: bool,
     limit_bytes: usize,
 }
 
@@ -33,6 +36,7 @@ impl Messages {
             session,
             id,
             assembler: Assembler::default(),
+            has_part: false,
             limit_bytes,
         }
     }
@@ -44,6 +48,7 @@ impl Messages {
         loop {
             match ready!(self.session.poll_received(self.id, context)) {
                 Received::Chunk(bytes, is_last) => {
+                    self.has_part = !is_last;
                     match self.assembler.push(bytes, is_last, self.limit_bytes) {
                         Ok(Some(message)) => return Poll::Ready(Ok(message)),
                         Ok(None) => {}
@@ -55,6 +60,14 @@ impl Messages {
                 }
                 Received::End(end) => return Poll::Ready(Err(NoMessage::End(end))),
             }
+        }
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        if self.has_part {
+            self.session.forget_part(self.id);
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) struct Metrics {
     pub(crate) sessions: Gauge,
     pub(crate) streams: Gauge,
     pub(crate) unread_chunks: Gauge,
+    pub(crate) part_bytes: Gauge,
     pub(crate) reattachments: Counter,
     pub(crate) refused: Counter,
     #[cfg(feature = "tcp")]
@@ -46,6 +47,10 @@ impl Metrics {
             unread_chunks: registry.gauge(
                 "unread_chunks",
                 "Parts of frames that have come and that nobody has taken yet",
+            ),
+            part_bytes: registry.gauge(
+                "part_bytes",
+                "Bytes of frames that have been taken in part and have not come whole",
             ),
             reattachments: registry.counter(
                 "reattachments",

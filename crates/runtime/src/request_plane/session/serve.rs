@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use forebay_mux::session::StreamId;
 use forebay_protocols::Error;
 use futures::stream::FuturesUnordered;
-use futures::{Stream as _, StreamExt as _};
+use futures::{FutureExt as _, Stream as _, StreamExt as _};
 
 use super::messages::{Messages, NoMessage};
 use super::shared::SharedSession;
@@ -151,7 +152,10 @@ impl Serve {
         let answer = match std::str::from_utf8(&target) {
             Ok(target) => {
                 let rest = messages.boxed();
-                self.services.open(target, StreamRequest { first, rest })
+                let (session, id) = (self.session.clone(), self.id);
+                let stop = poll_fn(move |context| session.poll_stopped(id, context)).boxed();
+                let request = StreamRequest { first, rest, stop };
+                self.services.open(target, request)
             }
             Err(_) => {
                 let error = error::broken("a target that is no text");

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::driver::{Driven, Driver, Link};
 use super::metrics::Metrics;
-use super::shared::{OpenFailure, SharedSession};
+use super::shared::{OpenFailure, SessionLimits, SharedSession};
 use super::upkeep::{random, until_quiet};
 use crate::request_plane::worker_unreachable;
 use crate::tasks::{TaskKind, Tasks};
@@ -82,8 +82,8 @@ pub(crate) struct Sessions<D: Dialler> {
     /// Of each session.
     pub(crate) session: session::Config,
     pub(crate) incarnation: Incarnation,
-    /// Requests of a session that may run at once.
-    pub(crate) max_requests: u32,
+    /// What each of them may take.
+    pub(crate) limits: SessionLimits,
     /// A session without streams ends after so long.
     pub(crate) idle: Duration,
     pub(crate) tasks: Tasks,
@@ -132,7 +132,7 @@ impl<D: Dialler> Sessions<D> {
         if let Some(expected) = D::expected(address) {
             session.expect(expected);
         }
-        let session = SharedSession::new(session, self.metrics.clone(), self.max_requests);
+        let session = SharedSession::new(session, self.metrics.clone(), self.limits);
         by_peer.insert(peer, session.clone());
         drop(by_peer);
         let run = self.clone().run(address.clone(), id, session.clone());
@@ -159,14 +159,15 @@ impl<D: Dialler> Sessions<D> {
         }
     }
 
-    /// Closes the session when nobody needs it.
+    /// Closes the session when nobody needs it: a request that goes on may need any.
     async fn upkeep(&self, session: &SharedSession) {
         let idle = async {
             while let Some(left) = session.close_if_idle(self.idle) {
                 sleep(left).await;
             }
         };
-        let quiet = until_quiet(&self.tasks, || session.is_quiet());
+        let is_quiet = || session.is_quiet() && !self.tasks.has_requests();
+        let quiet = until_quiet(&self.tasks, is_quiet);
         tokio::select! {
             () = idle => {}
             () = quiet => session.close(),

@@ -1,3 +1,4 @@
+mod assembly;
 mod driving;
 
 use std::collections::VecDeque;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
+use self::assembly::Assembly;
 use super::metrics::Metrics;
 use super::{INTERNAL_STREAMS, PEER_TARGET, error, is_internal};
 use crate::request_plane::{worker_lost, worker_stopped, worker_unreachable};
@@ -31,6 +33,7 @@ pub(crate) struct SharedSession {
 struct State {
     session: Session,
     streams: FxHashMap<StreamId, StreamState>,
+    assembly: Assembly,
     /// Streams that are no plane's own business, but for those that were cut.
     requests: u32,
     /// The others, but for the same.
@@ -61,6 +64,11 @@ struct StreamState {
     is_cut: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// The client asked for its end soon.
+    is_stopped: bool,
+    stopper: Option<Waker>,
+    /// What its reader has of a message that has not come whole, bytes.
+    part_bytes: usize,
 }
 
 /// How the peer's half of a stream ended.
@@ -87,17 +95,28 @@ pub(crate) enum Received {
     End(End),
 }
 
+/// What one session may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionLimits {
+    /// Requests that run at once.
+    pub(crate) requests: u32,
+    /// What there is of messages that have not come whole, of all streams together; one of them may
+    /// go on beyond it.
+    pub(crate) assembly_bytes: usize,
+}
+
 /// Who is to be woken when the lock is released.
 pub(crate) type Wakers = Vec<Waker>;
 
 impl SharedSession {
-    /// A session with room for [`INTERNAL_STREAMS`] and `max_requests`.
-    pub(crate) fn new(session: Session, metrics: Metrics, max_requests: u32) -> Arc<Self> {
+    /// A session with room for [`INTERNAL_STREAMS`] beside those of `limits`.
+    pub(crate) fn new(session: Session, metrics: Metrics, limits: SessionLimits) -> Arc<Self> {
         metrics.sessions.inc();
         Arc::new(Self {
             state: Mutex::new(State {
                 session,
                 streams: FxHashMap::default(),
+                assembly: Assembly::new(limits.assembly_bytes),
                 requests: 0,
                 internals: 0,
                 last_used: Duration::ZERO,
@@ -110,7 +129,7 @@ impl SharedSession {
             }),
             start: Instant::now(),
             metrics,
-            max_requests,
+            max_requests: limits.requests,
         })
     }
 
@@ -161,18 +180,41 @@ impl SharedSession {
         Ok(id)
     }
 
-    /// The next that the peer said. The credit of a chunk goes back with this.
+    /// The next that the peer said. The credit of a chunk goes back with this; a chunk of a message
+    /// that has not come whole waits for its part of the memory that such messages may take.
     pub(crate) fn poll_received(&self, id: StreamId, context: &mut Context<'_>) -> Poll<Received> {
         let mut state = self.state.lock();
-        let Some(stream) = state.streams.get_mut(&id) else {
+        let State {
+            streams, assembly, ..
+        } = &mut *state;
+        let Some(stream) = streams.get_mut(&id) else {
             return Poll::Ready(Received::End(End::Lost));
         };
+        if let Some((bytes, false)) = stream.chunks.front() {
+            // What has come of a stream that has ended is a window at most.
+            if !assembly.take(id, bytes.len(), stream.end.is_some()) {
+                register(&mut stream.reader, context);
+                return Poll::Pending;
+            }
+            stream.part_bytes += bytes.len();
+            self.metrics.part_bytes.inc_by(gauged(bytes.len()));
+        }
         if let Some((bytes, is_last)) = stream.chunks.pop_front() {
             self.metrics.unread_chunks.dec();
-            state.session.consumed(id, bytes.len());
-            if state.session.has_output() {
-                wake(state.driver.take(), state);
+            let part_bytes = match is_last {
+                true => std::mem::take(&mut stream.part_bytes),
+                false => 0,
+            };
+            let mut wakers = Wakers::new();
+            if part_bytes > 0 {
+                self.release_part(&mut state, id, part_bytes, &mut wakers);
             }
+            state.session.consumed(id, bytes.len());
+            let driver = match state.session.has_output() {
+                true => state.driver.take(),
+                false => None,
+            };
+            wake(wakers.into_iter().chain(driver), state);
             return Poll::Ready(Received::Chunk(bytes, is_last));
         }
         if let Some(end) = &stream.end {
@@ -225,6 +267,27 @@ impl SharedSession {
         }
     }
 
+    /// Asks the server to end a stream soon.
+    pub(crate) fn stop(&self, id: StreamId) {
+        let mut state = self.state.lock();
+        state.session.stop(id);
+        wake(state.driver.take(), state);
+    }
+
+    /// Waits until the client asks for a stream's end soon; for ever if that does not happen while
+    /// the stream is there.
+    pub(crate) fn poll_stopped(&self, id: StreamId, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        let Some(stream) = state.streams.get_mut(&id) else {
+            return Poll::Pending;
+        };
+        if stream.is_stopped {
+            return Poll::Ready(());
+        }
+        register(&mut stream.stopper, context);
+        Poll::Pending
+    }
+
     /// Says that this half of the stream is over.
     pub(crate) fn finish(&self, id: StreamId) {
         let mut state = self.state.lock();
@@ -234,8 +297,8 @@ impl SharedSession {
 
     /// Ends what a server says on a stream, after what it said, and lets go of it.
     pub(crate) fn end_answer(&self, id: StreamId, outcome: Result<(), Error>) {
-        let mut state = self.state.lock();
-        let Some(stream) = self.remove(&mut state, id) else {
+        let (mut state, mut wakers) = (self.state.lock(), Wakers::new());
+        let Some(stream) = self.remove(&mut state, id, &mut wakers) else {
             return;
         };
         match outcome {
@@ -244,7 +307,7 @@ impl SharedSession {
             // Nobody reads what the client still has to say.
             Ok(()) => state.session.fail(id, Bytes::new()),
         }
-        wake(state.driver.take(), state);
+        wake(wakers.into_iter().chain(state.driver.take()), state);
     }
 
     /// Ends a stream as a server, in the midst of what its client says; whoever answers it is woken.
@@ -259,11 +322,11 @@ impl SharedSession {
 
     /// Lets go of a stream: it is reset if it has not ended.
     pub(crate) fn leave(&self, id: StreamId) {
-        let mut state = self.state.lock();
-        if self.remove(&mut state, id).is_some() {
+        let (mut state, mut wakers) = (self.state.lock(), Wakers::new());
+        if self.remove(&mut state, id, &mut wakers).is_some() {
             // Of no effect where both halves have ended.
             state.session.reset(id, Bytes::new());
-            wake(state.driver.take(), state);
+            wake(wakers.into_iter().chain(state.driver.take()), state);
         }
     }
 
@@ -309,14 +372,18 @@ impl SharedSession {
             is_cut: false,
             reader: None,
             writer: None,
+            is_stopped: false,
+            stopper: None,
+            part_bytes: 0,
         };
         *state.open(is_internal) += 1;
         state.streams.insert(id, stream);
         self.metrics.streams.inc();
     }
 
-    fn remove(&self, state: &mut State, id: StreamId) -> Option<StreamState> {
+    fn remove(&self, state: &mut State, id: StreamId, wakers: &mut Wakers) -> Option<StreamState> {
         let stream = state.streams.remove(&id)?;
+        self.release_part(state, id, stream.part_bytes, wakers);
         if !stream.is_cut {
             *state.open(stream.is_internal) -= 1;
         }
@@ -336,6 +403,7 @@ impl Drop for SharedSession {
         for stream in state.streams.values() {
             self.metrics.streams.dec();
             self.metrics.unread_chunks.dec_by(stream.unread());
+            self.metrics.part_bytes.dec_by(gauged(stream.part_bytes));
         }
     }
 }
@@ -379,8 +447,13 @@ impl State {
 
 impl StreamState {
     fn unread(&self) -> i64 {
-        i64::try_from(self.chunks.len()).unwrap_or(i64::MAX)
+        gauged(self.chunks.len())
     }
+}
+
+/// A count as a gauge takes it.
+fn gauged(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Why a stream could not be opened.
@@ -392,12 +465,10 @@ pub(crate) enum OpenFailure {
     Error(Error),
 }
 
-/// Wakes someone after the lock is released.
-fn wake(waker: Option<Waker>, state: parking_lot::MutexGuard<'_, State>) {
+/// Wakes whom there is to wake after the lock is released.
+fn wake(wakers: impl IntoIterator<Item = Waker>, state: parking_lot::MutexGuard<'_, State>) {
     drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 fn register(waiting: &mut Option<Waker>, context: &Context<'_>) {

@@ -10,7 +10,7 @@ use forebay_observability::Registry;
 use tokio::time::{Instant, timeout};
 
 use super::driver::{Driven, Driver, FAREWELL, Link};
-use super::{Metrics, SharedSession};
+use super::{Metrics, SessionLimits, SharedSession};
 
 /// A client's session, attached to a server that gives each stream a window of so many bytes.
 fn attached(window_bytes: u32) -> Arc<SharedSession> {
@@ -21,7 +21,11 @@ fn attached(window_bytes: u32) -> Arc<SharedSession> {
     };
     let mut server = Session::server(config, SessionId(1), Incarnation(2));
     server.attach(Duration::ZERO, &own.hello()).unwrap();
-    let session = SharedSession::new(own, Metrics::client("test", &Registry::new()), 8);
+    let limits = SessionLimits {
+        requests: 8,
+        assembly_bytes: 1 << 20,
+    };
+    let session = SharedSession::new(own, Metrics::client("test", &Registry::new()), limits);
     session.attach(&server.hello(), &mut Vec::new()).unwrap();
     session
 }

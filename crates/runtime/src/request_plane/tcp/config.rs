@@ -4,7 +4,7 @@ use std::time::Duration;
 use forebay_mux::session;
 
 use crate::planes::PeerTlsConfig;
-use crate::request_plane::session::INTERNAL_STREAMS;
+use crate::request_plane::session::{INTERNAL_STREAMS, MAX_PART_BYTES, SessionLimits};
 
 /// Where a [`TcpPlane`](super::TcpPlane) listens, its bounds and its times.
 ///
@@ -28,9 +28,12 @@ pub struct TcpConfig {
     /// Requests of one connection; beyond, one is refused with `too_many_streams`. Watches and
     /// subscriptions are not counted: there may be 16,384 of them beside. Default 16,384.
     pub max_streams: u32,
-    /// The largest frame, in bytes. One takes as much memory while it is put together. Default
-    /// 64 MiB.
+    /// The largest frame, in bytes. Default 64 MiB.
     pub max_frame_bytes: usize,
+    /// Parts of frames that one connection's streams may have taken, in bytes, of all of them
+    /// together; one of them may go on beyond it, up to `max_frame_bytes`. A stream beyond it waits,
+    /// and its sender with it. Default 256 MiB.
+    pub max_part_bytes: usize,
     /// What a stream may have on its way that nobody took, in bytes, each way. Default 64 KiB.
     pub window_bytes: u32,
     /// How long a connection may take. One that is made anew after a cut has a quarter of `grace` for
@@ -60,6 +63,7 @@ impl Default for TcpConfig {
             max_connections: 4096,
             max_streams: session.max_streams,
             max_frame_bytes: session.max_message_bytes,
+            max_part_bytes: MAX_PART_BYTES,
             window_bytes: session.window_bytes,
             connect_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(1),
@@ -82,6 +86,13 @@ impl TcpConfig {
             silence: self.silence,
             grace: self.grace,
             ..session::Config::default()
+        }
+    }
+
+    pub(super) fn limits(&self) -> SessionLimits {
+        SessionLimits {
+            requests: self.max_streams,
+            assembly_bytes: self.max_part_bytes,
         }
     }
 }

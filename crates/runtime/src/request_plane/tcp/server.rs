@@ -168,7 +168,7 @@ impl Server {
         let id = arrival.hello.session;
         let _listed = Listed { server: &self, id };
         let session = Session::server(self.config.session(), id, self.incarnation);
-        let session = SharedSession::new(session, self.metrics.clone(), self.config.max_streams);
+        let session = SharedSession::new(session, self.metrics.clone(), self.config.limits());
         self.services.tell(&session);
         let serving = Serving::new(
             session.clone(),

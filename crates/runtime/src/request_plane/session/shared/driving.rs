@@ -197,6 +197,12 @@ impl SharedSession {
                     }
                 }
                 Event::Finished { id } => state.end_stream(id, End::Finished, wakers),
+                Event::Stopped { id } => {
+                    if let Some(stream) = state.streams.get_mut(&id) {
+                        stream.is_stopped = true;
+                        wakers.extend(stream.stopper.take());
+                    }
+                }
                 Event::Reset { id, error } => state.end_stream(id, End::Reset(error), wakers),
                 Event::Refused { id } => state.end_stream(id, End::Refused, wakers),
                 Event::Attached { resumed } => {
