@@ -1,13 +1,11 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
 use forebay_observability::Registry;
 use forebay_protocols::openai::has_more_values;
-use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::http::{no_method, no_route};
 use forebay_runtime::{Health, Tasks};
 
 use crate::body::Bodies;
@@ -16,7 +14,6 @@ use crate::generation::Waiting;
 use crate::metrics::Metrics;
 use crate::models::ModelRegistry;
 use crate::pool::PoolCollector;
-use crate::refusal::Refusal;
 use crate::{Process, request_id, routes};
 
 /// A body up to this many bytes is parsed, rendered and tokenized on the async thread, which takes
@@ -83,25 +80,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(no_method)
         .with_state(app)
         .layer(middleware::from_fn(request_id::assign))
-}
-
-async fn no_route(method: Method, uri: Uri) -> Refusal {
-    let path: String = uri.path().chars().take(128).collect();
-    let message = format!("there is no {method} {path}");
-    Error::new(ErrorClass::NotFound, "unknown_route", message).into()
-}
-
-async fn no_method(request: Request) -> Refusal {
-    let message = format!(
-        "{} does not take {}",
-        request.uri().path(),
-        request.method()
-    );
-    Refusal::of_http(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
-    )
 }
 
 #[cfg(test)]

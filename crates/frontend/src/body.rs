@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use forebay_observability::{Gauge, Registry};
 use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::http::Refusal;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
-use crate::refusal::Refusal;
 
 /// A body up to this many bytes needs no share of the budget: ordinary requests are taken however
 /// many large ones there are. It is about what HTTP reads at once anyway.

@@ -3,6 +3,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use forebay_router::{Mode, RouterConfig};
+use forebay_runtime::http::HttpLimits;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -42,7 +43,8 @@ pub struct FrontendConfig {
     pub worker_wait_seconds: f64,
     /// How many requests may wait for a worker; one more is refused. Default 1024.
     pub max_waiting_requests: usize,
-    /// How many workers are tried for a choice, where they refuse it or fail in it; at least 1.
+    /// How many workers are tried for a choice, where they refuse it or fail in it, from its last
+    /// token on; at least 1. A worker that an operator has paused, or that stops, does not count.
     /// Default 3.
     pub max_attempts: u32,
     /// How long a model whose last worker left is still known, so that requests for it wait for a
@@ -112,20 +114,22 @@ impl FrontendConfig {
         Ok(Limits {
             body_bytes: at_least_1("body_limit_bytes", self.body_limit_bytes)?,
             body_budget_bytes: at_least_1("body_budget_bytes", self.body_budget_bytes)?,
-            head_bytes: match self.head_limit_bytes {
-                limit @ HEAD_LEAST_BYTES..=HEAD_MOST_BYTES => limit,
-                _ => {
-                    return Err(Error::InvalidSetting {
-                        setting: "head_limit_bytes",
-                        expected: "1024 to 1048576",
-                    });
-                }
+            http: HttpLimits {
+                connections: at_least_1("max_connections", self.max_connections)?,
+                head_bytes: match self.head_limit_bytes {
+                    limit @ HEAD_LEAST_BYTES..=HEAD_MOST_BYTES => limit,
+                    _ => {
+                        return Err(Error::InvalidSetting {
+                            setting: "head_limit_bytes",
+                            expected: "1024 to 1048576",
+                        });
+                    }
+                },
+                header_timeout: seconds("header_timeout_seconds", self.header_timeout_seconds)?,
+                idle_timeout: seconds("idle_timeout_seconds", self.idle_timeout_seconds)?,
+                write_timeout: seconds("write_timeout_seconds", self.write_timeout_seconds)?,
             },
-            connections: at_least_1("max_connections", self.max_connections)?,
-            header_timeout: seconds("header_timeout_seconds", self.header_timeout_seconds)?,
             body_timeout: seconds("body_timeout_seconds", self.body_timeout_seconds)?,
-            idle_timeout: seconds("idle_timeout_seconds", self.idle_timeout_seconds)?,
-            write_timeout: seconds("write_timeout_seconds", self.write_timeout_seconds)?,
             choices: at_least_1("max_choices", self.max_choices as usize)?,
             worker_wait: seconds("worker_wait_seconds", self.worker_wait_seconds)?,
             waiting_requests: self.max_waiting_requests,
@@ -154,12 +158,8 @@ pub(crate) fn check_router(router: &RouterConfig) -> Result<(), Error> {
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
     pub(crate) body_budget_bytes: usize,
-    pub(crate) head_bytes: usize,
-    pub(crate) connections: usize,
-    pub(crate) header_timeout: Duration,
+    pub(crate) http: HttpLimits,
     pub(crate) body_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) write_timeout: Duration,
     pub(crate) choices: usize,
     pub(crate) worker_wait: Duration,
     pub(crate) waiting_requests: usize,

@@ -1,21 +1,18 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-mod acceptor;
 mod api;
 mod app;
 mod body;
 #[cfg(feature = "command")]
 pub mod command;
 mod config;
-mod connection;
 mod error;
 mod generation;
 mod metrics;
 mod models;
 mod pool;
 mod record;
-mod refusal;
 mod replica;
 mod request_id;
 mod routes;

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 use forebay_pipeline::{Request, Step};
 use forebay_protocols::Error;
 use forebay_protocols::openai::Usage;
+use forebay_runtime::http::Refusal;
 use tracing::Span;
 
 use crate::metrics::{Endpoint, Metrics, ModelMetrics, Stage};
 use crate::pool::Place;
-use crate::refusal::Refusal;
 
 /// What is told about one request: metrics as it goes, and one log line at its end.
 ///

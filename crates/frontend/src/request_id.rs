@@ -3,6 +3,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use forebay_observability::{continue_trace, request_span};
+use forebay_runtime::http::random_request_id;
 use forebay_tokens::RequestId;
 use tracing::Instrument;
 
@@ -19,7 +20,7 @@ pub(crate) async fn assign(mut request: Request, next: Next) -> Response {
     let (id, unique) = match given {
         Some(id) => (id.clone(), unique(&id)),
         None => {
-            let id = random_id();
+            let id = random_request_id();
             (id.clone(), id)
         }
     };
@@ -40,16 +41,7 @@ fn unique(id: &RequestId) -> RequestId {
     let random = random_u64();
     RequestId::new(&format!("{id}-{random:016x}"))
         // Too long with its end.
-        .unwrap_or_else(|_| random_id())
-}
-
-/// The id of what brings none.
-pub(crate) fn random_id() -> RequestId {
-    RequestId::from_random(random_u128())
-}
-
-fn random_u128() -> u128 {
-    u128::from(random_u64()) << 64 | u128::from(random_u64())
+        .unwrap_or_else(|_| random_request_id())
 }
 
 /// 64 random bits of the system's.

@@ -3,15 +3,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use forebay_observability::Registry;
+use forebay_runtime::http::{Acceptor, Connections};
 use forebay_runtime::{Health, TaskKind, Tasks};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::acceptor::Acceptor;
 use crate::app::{self, App};
 use crate::config::FrontendConfig;
-use crate::connection::Connections;
 use crate::models::ModelRegistry;
 use crate::pool::Readiness;
 
@@ -55,7 +53,8 @@ impl Frontend {
         let health = process.health.clone();
         let app = Arc::new(App::new(limits, models.clone(), process));
         let readiness = Readiness::new(models, app.metrics.clone(), &health);
-        let connections = Connections::new(app::router(app.clone()), limits, &app.registry);
+        let router = app::router(app.clone());
+        let connections = Connections::new(router, limits.http, "frontend", &app.registry);
         Ok(Self {
             acceptor,
             address,
@@ -75,13 +74,11 @@ impl Frontend {
     /// shutdown kills those at the end of its grace period, which their clients are told.
     pub async fn run(self, cancel: CancellationToken) {
         // Tells the connections, however this ends.
-        let _close = self.connections.closing.clone().drop_guard();
-        let most = self.app.limits.connections.min(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(most));
+        let _close = self.connections.closing().clone().drop_guard();
         let accept_all = async {
             loop {
                 let stream = self.acceptor.accept().await;
-                let place = self.connections.place(&places).await;
+                let place = self.connections.place().await;
                 let connection = self.connections.clone().serve(stream);
                 let task = async move {
                     connection.await;

@@ -11,6 +11,8 @@ mod context;
 mod discovery;
 mod event_plane;
 mod health;
+#[cfg(feature = "http")]
+pub mod http;
 mod metrics;
 mod names;
 #[cfg(feature = "nats")]

@@ -10,6 +10,7 @@ use forebay_protocols::openai::{
     ChatCompletion, ChatCompletionRequest, Completion, CompletionRequest, ErrorEnvelope,
 };
 use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::http::Refusal;
 use forebay_runtime::{BlockingError, Context};
 use forebay_tokens::RequestId;
 
@@ -18,7 +19,6 @@ use crate::app::App;
 use crate::generation::{Answering, Prepared, Unprepared, prepare_chat, prepare_completion};
 use crate::metrics::{Endpoint, Stage};
 use crate::record::Record;
-use crate::refusal::Refusal;
 
 /// Answers a conversation.
 ///

@@ -5,9 +5,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use forebay_protocols::Error;
 use forebay_protocols::openai::{ErrorEnvelope, Model, ModelList};
+use forebay_runtime::http::Refusal;
 
 use crate::app::App;
-use crate::refusal::Refusal;
 
 /// Lists every name under which a model is served.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]

@@ -3,7 +3,7 @@ use std::iter;
 use std::net::SocketAddr;
 
 use forebay_observability::{BuildInfo, Registry, Telemetry};
-use forebay_runtime::{Health, Shutdown, Signal, TaskKind, Tasks, signals};
+use forebay_runtime::{Health, Shutdown, ShutdownCause, Signal, TaskKind, Tasks, signals};
 use forebay_tokens::WorkerId;
 use futures::future::{join_all, try_join_all};
 use futures::{Stream, StreamExt as _};
@@ -27,7 +27,8 @@ const BUILD: BuildInfo = BuildInfo {
 ///
 /// A SIGTERM or Ctrl-C takes the workers out of discovery first, then refuses what is new, and
 /// lets the streams that run go on for the grace period; what is left then ends with
-/// `Unavailable`, so that who asked goes on elsewhere. A second one ends all at once.
+/// `Unavailable`, so that who asked goes on elsewhere. It is heard while the process starts, too. A
+/// second one ends all at once.
 ///
 /// # Errors
 ///
@@ -46,10 +47,21 @@ pub async fn run(
     };
     let started = match process.start(&settings, &mut signals).await {
         Ok(started) => started,
-        Err(Error::Engines(engines::Error::Interrupted(signal))) => {
-            return Ok(signal.exit_code());
+        Err(error) => {
+            let (cause, failed) = match error {
+                Error::Engines(engines::Error::Interrupted(signal)) => {
+                    (ShutdownCause::Signal(signal), None)
+                }
+                error => (ShutdownCause::Requested("it did not start"), Some(error)),
+            };
+            let Process { tasks, health, .. } = process;
+            tasks.begin_shutdown(cause);
+            let report = Shutdown::new(settings.shutdown)
+                .flush("telemetry", move || telemetry.shutdown())
+                .run_with(&tasks, &health, signals)
+                .await;
+            return failed.map_or(Ok(report.exit_code()), Err);
         }
-        Err(error) => return Err(error),
     };
     let handles: Vec<_> = started.workers.iter().map(|w| w.handle().clone()).collect();
     let banner = Banner {
@@ -150,7 +162,7 @@ impl Process {
             workers: workers.clone(),
             host: settings.advertised_host(),
         };
-        let server = StatusServer::bind(address, process).await;
+        let server = StatusServer::bind(address, process);
         let server = server.map_err(|source| Error::Status { address, source })?;
         let address = server.local_addr();
         // It tells until the end, also of a process that drains.
@@ -159,17 +171,19 @@ impl Process {
     }
 }
 
-/// Takes the workers out of discovery. Their streams go on in a task that a shutdown lets end
-/// within its grace period; it ends those that are left.
+/// Takes the workers out of discovery, and lets their streams end: in a task that a shutdown lets go
+/// on for its grace period, whether discovery is there or not. It ends those that are left.
 async fn leave(workers: Vec<Worker>, tasks: Tasks) {
-    let count = workers.len();
-    let served = join_all(workers.into_iter().map(Worker::leave)).await;
-    info!(count, "workers deregistered");
     let requests = tasks.requests().clone();
+    let drains = workers.into_iter().map(async |worker| {
+        if let Some(served) = worker.leave().await {
+            served.drain().await;
+        }
+    });
+    let drain = join_all(drains);
     tasks.spawn(TaskKind::Request, "drain", async move {
-        let drains = served.iter().flatten().map(|served| served.drain());
         // Who is killed leaves its streams to the drop of what is served.
-        let _ = requests.run(join_all(drains)).await;
+        let _ = requests.run(drain).await;
     });
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use forebay_engine::remote::{WorkerCard, WorkerRole};
+use forebay_tokens::WorkerId;
 use serde::Serialize;
 
 use crate::WorkerHandle;
@@ -62,13 +63,18 @@ impl Metadata {
 impl WorkerMetadata {
     fn of(worker: &WorkerHandle) -> Self {
         Self {
-            worker: format!("{:016x}", worker.id().0),
+            worker: hexadecimal(worker.id()),
             registered: worker.is_registered(),
             paused: worker.is_paused(),
             address: worker.address(),
             card: Card::of((*worker.card()).clone()),
         }
     }
+}
+
+/// A worker's id as addresses have it.
+pub(super) fn hexadecimal(worker: WorkerId) -> String {
+    format!("{:016x}", worker.0)
 }
 
 impl Card {

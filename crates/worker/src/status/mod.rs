@@ -4,7 +4,7 @@
 mod card_change;
 mod config;
 mod metadata;
-mod refusal;
+mod outcomes;
 mod routes;
 mod same_site;
 mod server;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -11,12 +12,13 @@ use axum::{Json, Router};
 use forebay_engine::{Control, Error, ErrorClass};
 use forebay_observability::METRICS_CONTENT_TYPE;
 use forebay_protocols::openai::parse;
+use forebay_runtime::http::{Refusal, no_method, no_route};
 use futures::future::join_all;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::card_change::CardChange;
-use super::metadata::Metadata;
-use super::refusal::Refusal;
+use super::metadata::{Metadata, hexadecimal};
+use super::outcomes::Outcomes;
 use super::same_site::same_site;
 use super::server::{Process, StatusProcess};
 use crate::WorkerHandle;
@@ -38,6 +40,8 @@ pub(super) fn router(process: StatusProcess) -> Router {
         .route("/metrics", get(metrics))
         .route("/metadata", get(metadata))
         .merge(controls)
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
         .with_state(process)
 }
 
@@ -78,18 +82,12 @@ struct Whom {
     worker: Option<String>,
 }
 
-/// What was told, and to whom.
-#[derive(Debug, Serialize)]
-struct Told {
-    workers: Vec<String>,
-}
-
 /// `pause`, `resume` or `clear-kv-cache` of every engine, or of one worker's.
 async fn control(
     State(process): State<Process>,
     Path(control): Path<String>,
-    Query(whom): Query<Whom>,
-) -> Result<Json<Told>, Refusal> {
+    whom: Result<Query<Whom>, QueryRejection>,
+) -> Result<Outcomes, Refusal> {
     let control = match &*control {
         "pause" => Control::Pause,
         "resume" => Control::Resume,
@@ -99,47 +97,56 @@ async fn control(
             return Err(Error::new(ErrorClass::NotFound, "unknown_control", message).into());
         }
     };
-    let (ids, workers) = meant(&process, &whom)?;
-    let told = join_all(workers.iter().map(|worker| worker.control(control))).await;
-    told.into_iter().collect::<Result<(), Error>>()?;
-    Ok(Json(Told { workers: ids }))
+    let workers = meant(&process, whom)?;
+    let told = workers
+        .into_iter()
+        .map(async |worker| (worker.id(), worker.control(control).await));
+    Ok(Outcomes::of(join_all(told).await))
 }
 
 /// Changes the card of every worker, or of one.
 async fn card(
     State(process): State<Process>,
-    Query(whom): Query<Whom>,
-    body: Bytes,
-) -> Result<Json<Told>, Refusal> {
-    let change: CardChange = parse(&body)?;
+    whom: Result<Query<Whom>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Outcomes, Refusal> {
+    let change: CardChange = parse(&body.map_err(not_read)?)?;
     if change.aliases().any(str::is_empty) {
         return Err(Error::invalid("aliases", "must not have an empty one").into());
     }
-    let (ids, workers) = meant(&process, &whom)?;
-    for worker in workers {
+    let workers = meant(&process, whom)?;
+    let changed = workers.into_iter().map(|worker| {
         let change = change.clone();
         let changed = worker.update_card(|card| change.apply(card));
-        changed.map_err(Error::from)?;
-    }
-    Ok(Json(Told { workers: ids }))
+        (worker.id(), changed.map(drop).map_err(Error::from))
+    });
+    Ok(Outcomes::of(changed))
 }
 
-/// The workers that are meant, with their ids.
-fn meant<'a>(
-    process: &'a StatusProcess,
-    whom: &Whom,
-) -> Result<(Vec<String>, Vec<&'a WorkerHandle>), Error> {
-    let workers = process
-        .workers()
-        .iter()
-        .map(|worker| (format!("{:016x}", worker.id().0), worker));
-    let meant = workers.filter(|(id, _)| whom.worker.as_ref().is_none_or(|whom| whom == id));
-    let (ids, workers): (Vec<_>, Vec<_>) = meant.unzip();
-    match workers.is_empty() {
+/// The workers that are meant: one at least.
+fn meant(
+    process: &StatusProcess,
+    whom: Result<Query<Whom>, QueryRejection>,
+) -> Result<Vec<&WorkerHandle>, Error> {
+    let Query(whom) = whom.map_err(|error| {
+        let message = error.body_text();
+        Error::new(ErrorClass::InvalidRequest, "malformed_query", message)
+    })?;
+    let workers = process.workers().iter();
+    let meant = workers.filter(|worker| {
+        let whom = whom.worker.as_ref();
+        whom.is_none_or(|whom| *whom == hexadecimal(worker.id()))
+    });
+    let meant: Vec<_> = meant.collect();
+    match meant.is_empty() {
         true => {
             let message = "there is no such worker";
             Err(Error::new(ErrorClass::NotFound, "unknown_worker", message))
         }
-        false => Ok((ids, workers)),
+        false => Ok(meant),
     }
+}
+
+fn not_read(error: BytesRejection) -> Refusal {
+    Refusal::of_http(error.status(), "body_not_read", error.body_text())
 }

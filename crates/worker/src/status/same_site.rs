@@ -9,8 +9,8 @@ use axum::http::uri::Authority;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use forebay_engine::{Error, ErrorClass};
+use forebay_runtime::http::Refusal;
 
-use super::refusal::Refusal;
 use super::server::Process;
 
 /// Refuses what a page in a browser may have sent.
@@ -21,7 +21,7 @@ pub(super) async fn same_site(
 ) -> Response {
     match check(request.headers(), process.host.as_deref()) {
         Ok(()) => next.run(request).await,
-        Err(error) => Refusal(error).into_response(),
+        Err(error) => Refusal::from(error).into_response(),
     }
 }
 

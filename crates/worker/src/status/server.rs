@@ -3,29 +3,24 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
 use forebay_observability::Registry;
 use forebay_runtime::Health;
+use forebay_runtime::http::{Acceptor, Connections, HttpLimits};
 use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
-use tracing::{debug, warn};
+use futures::stream;
 
 use super::routes;
 use crate::WorkerHandle;
 
-/// How many connections are open at a time; more wait to be accepted.
-const MOST_CONNECTIONS: usize = 64;
-
-/// How long a client may take for a request's head, and to send another request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long to wait when the system has no descriptor or memory for another connection.
-const RECOVERY: Duration = Duration::from_millis(200);
+/// A probe must come through whatever other clients do: one that does not read is not waited for as
+/// long as it takes an orchestrator to give the process up.
+const LIMITS: HttpLimits = HttpLimits {
+    connections: 64,
+    head_bytes: 32 << 10,
+    header_timeout: Duration::from_secs(5),
+    idle_timeout: Duration::from_secs(30),
+    write_timeout: Duration::from_secs(2),
+};
 
 /// What a status server tells about.
 #[derive(Clone, Debug)]
@@ -61,11 +56,14 @@ impl StatusProcess {
 ///
 /// Nobody has to authenticate. Pages that a browser shows change nothing: a POST with an `Origin`,
 /// or whose `Host` is neither an address nor a name of this machine, is refused with 403.
+///
+/// At most 64 connections are open at a time; one more closes the one that is idle for longest. One
+/// whose client takes nothing of an answer for 2 s is closed.
 #[derive(Debug)]
 pub struct StatusServer {
-    listener: TcpListener,
+    acceptor: Acceptor,
     address: SocketAddr,
-    router: Router,
+    connections: Arc<Connections>,
 }
 
 impl StatusServer {
@@ -74,12 +72,14 @@ impl StatusServer {
     /// # Errors
     ///
     /// If the address is not to be had.
-    pub async fn bind(address: SocketAddr, process: StatusProcess) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    pub fn bind(address: SocketAddr, process: StatusProcess) -> io::Result<Self> {
+        let acceptor = Acceptor::listen(address)?;
+        let registry = process.metrics.clone();
+        let connections = Connections::new(routes::router(process), LIMITS, "status", &registry);
         Ok(Self {
-            address: listener.local_addr()?,
-            listener,
-            router: routes::router(process),
+            address: acceptor.local_addr()?,
+            acceptor,
+            connections: Arc::new(connections),
         })
     }
 
@@ -90,34 +90,23 @@ impl StatusServer {
 
     /// Serves until it is dropped, in one task however many connections there are.
     pub async fn run(self) {
-        let mut connections = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                accepted = self.listener.accept(), if connections.len() < MOST_CONNECTIONS => {
-                    match accepted {
-                        Ok((stream, _)) => connections.push(serve(stream, self.router.clone())),
-                        Err(error) => {
-                            warn!(%error, "status connection not accepted");
-                            sleep(RECOVERY).await;
-                        }
-                    }
+        let Self {
+            acceptor,
+            connections,
+            ..
+        } = self;
+        let accepted = stream::unfold((), |()| async {
+            let stream = acceptor.accept().await;
+            Some(((stream, connections.place().await), ()))
+        });
+        accepted
+            .for_each_concurrent(None, |(stream, place)| {
+                let connection = connections.clone().serve(stream);
+                async move {
+                    connection.await;
+                    drop(place);
                 }
-                Some(()) = connections.next() => {}
-            }
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, router: Router) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "status connection lost before it was used");
-        return;
-    }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = connection.await {
-        debug!(%error, "status connection ended");
+            })
+            .await;
     }
 }

@@ -32,7 +32,7 @@ impl Status {
             host: None,
         };
         let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
-        let server = StatusServer::bind(anywhere, process).await.unwrap();
+        let server = StatusServer::bind(anywhere, process).unwrap();
         let (address, tasks) = (server.local_addr(), deployment.tasks.clone());
         tasks.spawn(TaskKind::Critical, "status", server.run());
         Self {
@@ -91,10 +91,6 @@ async fn a_process_tells_how_it_is() {
     let (code, metrics) = status.ask(|address| http::get(address, "/metrics")).await;
     assert_eq!(code, 200);
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
-    assert_eq!(
-        status.ask(|address| http::get(address, "/nothing")).await.0,
-        404
-    );
     drop(worker);
 }
 
@@ -133,13 +129,14 @@ async fn an_operator_pauses_and_resumes_the_engine() {
     let (code, told) = status.post("/engine/pause").await;
     assert_eq!(
         (code, told),
-        (200, json!({"workers": ["0000000000000005"]}))
+        (200, json!({"workers": [{"worker": "0000000000000005"}]}))
     );
     assert!(!deployment.toy.is_moving());
     // Nobody is sent to it, and who is on the way goes elsewhere.
     deployment.removed().await;
     let refused = remote.generate(request(3)).await.err().unwrap();
-    assert_eq!(refused.class, ErrorClass::CapacityExhausted);
+    let told = (refused.class, &*refused.reason);
+    assert_eq!(told, (ErrorClass::Unavailable, "worker_paused"));
     let (code, report) = status.get("/ready").await;
     assert_eq!(
         (code, &report["conditions"][0]["reason"]),
@@ -177,6 +174,44 @@ async fn an_operator_pauses_and_resumes_the_engine() {
 }
 
 #[tokio::test]
+async fn an_operator_is_told_which_workers_did_it() {
+    let (mut well, mut broken) = (Deployment::new().await, Deployment::new().await);
+    let status = Status::of(&well).await;
+    let (one, other) = (well.start().await.unwrap(), broken.start().await.unwrap());
+    (well.put().await, broken.put().await);
+    let both = vec![other.handle().clone(), one.handle().clone()];
+    status.workers.set(both).unwrap();
+    broken.toy.die();
+    // It is noticed when someone asks the engine.
+    broken.removed().await;
+
+    let (code, told) = status.post("/engine/pause").await;
+    let error = &told["error"];
+    assert_eq!((code, &error["code"]), (503, &json!("engine_lost")));
+    let worker = "0000000000000005";
+    let outcomes = json!([{"worker": worker, "error": error}, {"worker": worker}]);
+    assert_eq!(told["workers"], outcomes);
+    assert!(!well.toy.is_moving());
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_an_error_of_the_usual_form() {
+    let deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    let code = |error: Value| error["error"]["code"].as_str().unwrap().to_owned();
+    let (answer, error) = status.post("/engine/pause?workr=1").await;
+    assert_eq!((answer, &*code(error)), (400, "malformed_query"));
+    let (answer, error) = status.get("/engine/pause").await;
+    assert_eq!((answer, &*code(error)), (405, "method_not_allowed"));
+    let (answer, error) = status.get("/nothing").await;
+    assert_eq!((answer, &*code(error)), (404, "unknown_route"));
+    let long = |address| http::post(address, "/engine/card", &" ".repeat(65 << 10));
+    let (answer, error) = status.ask(long).await;
+    let error = serde_json::from_str(&error).unwrap();
+    assert_eq!((answer, &*code(error)), (413, "body_not_read"));
+}
+
+#[tokio::test]
 async fn an_operator_changes_what_a_worker_says_about_itself() {
     let mut deployment = Deployment::new().await;
     let status = Status::of(&deployment).await;
@@ -190,7 +225,7 @@ async fn an_operator_changes_what_a_worker_says_about_itself() {
     let (code, told) = status.send("/engine/card", body).await;
     assert_eq!(
         (code, told),
-        (200, json!({"workers": ["0000000000000005"]}))
+        (200, json!({"workers": [{"worker": "0000000000000005"}]}))
     );
     let card = in_time(changes.next()).await.unwrap();
     assert_eq!((card.weight, card.revision), (0.1, 1));

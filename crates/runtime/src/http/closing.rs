@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::refusal::Refusal;
-use crate::request_id;
+use super::random_request_id;
+use super::refusal::Refusal;
 
 /// How long a client that was answered may take to end its side, and to send what it still sends.
 const LINGER: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const LINGER_IDLE: Duration = Duration::from_secs(1);
 /// Answers what could not be read as a request.
 pub(super) async fn write(stream: &mut TcpStream, refusal: &Refusal) -> io::Result<()> {
     let (status, error) = (refusal.status(), refusal.error());
-    let id = request_id::random_id();
+    let id = random_request_id();
     tracing::info!(
         request_id = %id,
         status = status.as_u16(),

@@ -11,14 +11,20 @@ const RECOVERY: Duration = Duration::from_millis(200);
 /// at once is then late by microseconds, and not by the second after which a client tries again.
 const BACKLOG: u32 = 4096;
 
-/// The one place where connections come from: each has `TCP_NODELAY` set, without which a token
-/// waits for the acknowledgement of the one before.
-pub(crate) struct Acceptor {
+/// A socket that listens, and the one place where connections come from: each has `TCP_NODELAY`
+/// set, without which a token waits for the acknowledgement of the one before.
+#[derive(Debug)]
+pub struct Acceptor {
     listener: TcpListener,
 }
 
 impl Acceptor {
-    pub(crate) fn listen(address: SocketAddr) -> io::Result<Self> {
+    /// Listens; connections wait until they are accepted.
+    ///
+    /// # Errors
+    ///
+    /// If the address is not to be had.
+    pub fn listen(address: SocketAddr) -> io::Result<Self> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -31,12 +37,17 @@ impl Acceptor {
         Ok(Self { listener })
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// Where it listens, with the port that was taken.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The next connection. Cancel-safe.
-    pub(crate) async fn accept(&self) -> TcpStream {
+    /// The next connection; where the system has no room for one, it goes on trying. Cancel-safe.
+    pub async fn accept(&self) -> TcpStream {
         let mut recovering = false;
         loop {
             match self.listener.accept().await {

@@ -17,7 +17,7 @@ use hyper_util::service::TowerToHyperService;
 ///
 /// One task polls both, so the fields need no order among them.
 #[derive(Debug, Default)]
-pub(crate) struct Exchange {
+pub(super) struct Exchange {
     phase: AtomicU8,
     /// Whether some of the next request's head has been read.
     head_begun: AtomicBool,
@@ -37,17 +37,17 @@ const ANSWERED: u8 = 2;
 impl Exchange {
     /// Whether nothing is going on: the last answer has left, nothing of it is missing from what
     /// was read, and nothing has come since.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.in_head() && !self.head_begun.load(Relaxed) && !self.body_unread.load(Relaxed)
     }
 
     /// Whether the client has begun a head and not ended it.
-    pub(crate) fn is_in_head(&self) -> bool {
+    pub(super) fn is_in_head(&self) -> bool {
         self.in_head() && self.head_begun.load(Relaxed)
     }
 
     /// The status with which HTTP itself refused what should have been a head.
-    pub(crate) fn refusal(&self) -> Option<StatusCode> {
+    pub(super) fn refusal(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.refusal.load(Relaxed)).ok()
     }
 
@@ -91,9 +91,9 @@ impl Exchange {
 }
 
 /// Serves the requests of one connection, and keeps its [`Exchange`].
-pub(crate) struct Exchanges {
-    pub(crate) router: TowerToHyperService<Router>,
-    pub(crate) exchange: Arc<Exchange>,
+pub(super) struct Exchanges {
+    pub(super) router: TowerToHyperService<Router>,
+    pub(super) exchange: Arc<Exchange>,
 }
 
 impl Service<Request<Incoming>> for Exchanges {
@@ -160,7 +160,7 @@ impl HttpBody for Received {
 }
 
 /// A response's body; HTTP drops it when it has taken all of it.
-pub(crate) struct Answer {
+pub(super) struct Answer {
     body: Body,
     _end: AnswerEnd,
 }

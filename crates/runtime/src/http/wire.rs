@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 
 /// A socket under HTTP that gives up on a client which takes nothing, and keeps HTTP from
 /// answering by itself.
-pub(crate) struct Wire {
+pub(super) struct Wire {
     stream: TcpStream,
     /// What was read already and comes before what the socket has.
     ahead: Bytes,
@@ -26,7 +26,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(
+    pub(super) fn new(
         stream: TcpStream,
         ahead: Bytes,
         exchange: Arc<Exchange>,
@@ -43,7 +43,7 @@ impl Wire {
     }
 
     /// The socket, and whether the client has ended its side.
-    pub(crate) fn into_stream(self) -> (TcpStream, bool) {
+    pub(super) fn into_stream(self) -> (TcpStream, bool) {
         (self.stream, self.ended)
     }
 

@@ -2,10 +2,10 @@ use forebay_observability::{Counter, EncodeLabelSet, Family, Gauge, Registry};
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(super) enum End {
     /// One of the two had said that this request is the last, or the client closed in between.
     Finished,
-    /// The frontend closes.
+    /// The server closes.
     Closing,
     /// Another client waited for a place.
     MadeRoom,
@@ -36,7 +36,7 @@ impl End {
     }
 }
 
-/// The metrics of connections, under `forebay_frontend_`.
+/// The metrics of connections, under the name of what serves them.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionMetrics {
     open: Gauge,
@@ -49,8 +49,8 @@ struct EndLabels {
 }
 
 impl ConnectionMetrics {
-    pub(super) fn new(limit: usize, registry: &Registry) -> Self {
-        let registry = registry.component("frontend");
+    pub(super) fn new(component: &str, limit: usize, registry: &Registry) -> Self {
+        let registry = registry.component(component);
         registry
             .gauge("connections_limit", "How many connections may be open")
             .set(i64::try_from(limit).unwrap_or(i64::MAX));

@@ -5,7 +5,8 @@ use forebay_protocols::openai::ErrorEnvelope;
 use forebay_protocols::{Error, ErrorClass};
 
 /// An error as an HTTP response: its status, OpenAI's envelope, and `Retry-After` if it has one.
-pub(crate) struct Refusal {
+#[derive(Debug)]
+pub struct Refusal {
     status: StatusCode,
     error: Error,
 }
@@ -20,16 +21,18 @@ impl From<Error> for Refusal {
 
 impl Refusal {
     /// What HTTP itself has a status for, and the error contract no class.
-    pub(crate) fn of_http(status: StatusCode, reason: &'static str, message: String) -> Self {
+    pub fn of_http(status: StatusCode, reason: &'static str, message: String) -> Self {
         let error = Error::new(ErrorClass::InvalidRequest, reason, message);
         Self { status, error }
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
+    /// The response's status.
+    pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    pub(crate) fn error(&self) -> &Error {
+    /// What the envelope tells.
+    pub fn error(&self) -> &Error {
         &self.error
     }
 }

@@ -1,14 +1,4 @@
-//! One client's connection: what is between its socket and the router.
-//!
-//! HTTP is hyper's. Around it is what hyper leaves open: between two requests nothing of HTTP is
-//! kept but the socket, every wait has an end, and who is refused is told why before the socket
-//! closes.
-
-mod closing;
-mod exchange;
-mod metrics;
-mod wire;
-
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -26,25 +16,34 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use self::exchange::{Exchange, Exchanges};
-use self::metrics::{ConnectionMetrics, End};
-use self::wire::Wire;
-use crate::config::Limits;
-use crate::refusal::Refusal;
+use super::closing;
+use super::exchange::{Exchange, Exchanges};
+use super::limits::HttpLimits;
+use super::metrics::{ConnectionMetrics, End};
+use super::refusal::Refusal;
+use super::wire::Wire;
 
 /// The most bytes that HTTP reads at a time, and that it keeps of a response which the client
 /// does not take.
 const HTTP_BUFFER_BYTES: usize = 64 << 10;
 
-/// What the connections of a frontend share.
-pub(crate) struct Connections {
+/// The connections of one server: what is between their sockets and its router.
+///
+/// HTTP is hyper's. Around it is what hyper leaves open: between two requests nothing of HTTP is
+/// kept but the socket, every wait has an end, and who is refused is told why before the socket
+/// closes.
+///
+/// Metrics, under the name of the component: `connections`, `connections_limit`,
+/// `connections_ended_total{end}`.
+pub struct Connections {
     http: http1::Builder,
     router: Router,
-    limits: Limits,
+    limits: HttpLimits,
+    places: Arc<Semaphore>,
     /// Told when a client waits for a place: the connection that is idle for longest makes room.
     pressure: Notify,
-    /// Told when the frontend closes.
-    pub(crate) closing: CancellationToken,
+    /// Told when the server closes.
+    closing: CancellationToken,
     metrics: ConnectionMetrics,
 }
 
@@ -56,8 +55,17 @@ enum Turn {
     Ended(End),
 }
 
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connections {
-    pub(crate) fn new(router: Router, limits: Limits, registry: &Registry) -> Self {
+    /// Those of a `component`, of which `router` answers the requests.
+    pub fn new(router: Router, limits: HttpLimits, component: &str, registry: &Registry) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -69,20 +77,28 @@ impl Connections {
             http,
             router,
             limits,
+            places: Arc::new(Semaphore::new(
+                limits.connections.min(Semaphore::MAX_PERMITS),
+            )),
             pressure: Notify::new(),
             closing: CancellationToken::new(),
-            metrics: ConnectionMetrics::new(limits.connections, registry),
+            metrics: ConnectionMetrics::new(component, limits.connections, registry),
         }
     }
 
-    /// A place for one more connection: the one that is idle for longest makes room if there is
-    /// none.
-    pub(crate) async fn place(&self, places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-        if let Ok(place) = places.clone().try_acquire_owned() {
+    /// Told when the server closes: connections finish the requests that they have, and end.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// A place for one more connection, which is taken until it is dropped: the one that is idle
+    /// for longest makes room if there is none. Cancel-safe.
+    pub async fn place(&self) -> OwnedSemaphorePermit {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
             return place;
         }
         self.pressure.notify_one();
-        let place = places.clone().acquire_owned().await;
+        let place = self.places.clone().acquire_owned().await;
         // None was idle, and one that ended by itself made room: nobody else has to.
         let _ = self.pressure.notified().now_or_never();
         place.expect("the semaphore is never closed")
@@ -91,8 +107,8 @@ impl Connections {
     /// Serves a client's requests until one of the two closes.
     ///
     /// A client that leaves in the middle drops its request with the connection, and with it
-    /// everything in the engine.
-    pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream) {
+    /// everything that is done for it.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream) {
         let _open = self.metrics.open();
         let mut idle = stream;
         let end = loop {
