@@ -46,13 +46,15 @@ pub(crate) struct Choice {
     pub(crate) state: State,
     /// How many attempts were dispatched; the last of them is the current one.
     pub(crate) attempts: u32,
+    /// How many of them there were since its last token, with the one that the token came from.
+    pub(crate) tries: u32,
     pub(crate) emitted: Vec<TokenId>,
     /// How many of them came with the last output.
     pub(crate) last_output_tokens: usize,
     pub(crate) last_token_at: Option<Duration>,
     /// Of the first attempt that began: later ones may find what that one left behind.
     pub(crate) cached_tokens: Option<u32>,
-    /// The soonest time at which any engine that failed it would be tried again.
+    /// The soonest time at which any engine that failed it since its last token would be tried again.
     pub(crate) retry_after: Option<Duration>,
     /// Why the last attempt that failed did.
     pub(crate) failure: Option<Error>,
@@ -82,6 +84,7 @@ impl Choice {
         Self {
             state: State::Waiting,
             attempts: 0,
+            tries: 0,
             emitted: Vec::new(),
             last_output_tokens: 0,
             last_token_at: None,

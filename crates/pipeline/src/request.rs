@@ -60,9 +60,10 @@ pub struct Step {
 
 /// One client's request: what it has emitted, what runs for it and how it ends.
 ///
-/// Inputs are [`output`](Self::output), [`failed`](Self::failed),
+/// Inputs are [`output`](Self::output), [`failed`](Self::failed), [`declined`](Self::declined),
 /// [`unplaceable`](Self::unplaceable), [`ended`](Self::ended), [`stop_string`](Self::stop_string)
-/// and [`cancel`](Self::cancel), in any order; after each, [`next_command`](Self::next_command) says what to do, until it is `None`. Whatever the order:
+/// and [`cancel`](Self::cancel), in any order; after each, [`next_command`](Self::next_command)
+/// says what to do, until it is `None`. Whatever the order:
 ///
 /// - tokens are emitted once each, in order, within the budget, and never after a choice's finish;
 /// - each attempt is dispatched once, and what is left of it at the end is aborted once;
@@ -116,6 +117,7 @@ impl Request {
             number: choice.attempts,
         };
         choice.attempts += 1;
+        choice.tries += 1;
         choice.state = State::Running { begun: false };
         let request = Box::new(self.plan.generate_request(index, &choice.emitted));
         Some(Command::Dispatch { attempt, request })
@@ -160,6 +162,19 @@ impl Request {
     /// An attempt failed, before its stream or in it; its stream has ended.
     pub fn failed(&mut self, attempt: AttemptId, error: Error) {
         if self.is_running(attempt) {
+            self.attempt_failed(attempt, error);
+        }
+    }
+
+    /// The engine of an attempt does not take any at present, so that it had no part in this one:
+    /// that is none of the [`max_attempts`](Plan::max_attempts). Whoever runs attempts does not give
+    /// it the choice again before that has changed.
+    pub fn declined(&mut self, attempt: AttemptId, error: Error) {
+        if self.is_running(attempt) {
+            let choice = &mut self.choices[attempt.choice as usize];
+            if choice.state == (State::Running { begun: false }) {
+                choice.tries -= 1;
+            }
             self.attempt_failed(attempt, error);
         }
     }
@@ -301,6 +316,7 @@ impl Request {
         choice.last_output_tokens = output.token_ids.len();
         let mut since_last_token = None;
         if !output.token_ids.is_empty() {
+            (choice.tries, choice.retry_after) = (1, None);
             let last = choice.last_token_at.replace(now);
             since_last_token = last.map(|last| now.saturating_sub(last));
             self.timing.first_token.get_or_insert(now);
@@ -350,7 +366,7 @@ impl Request {
         let choice = &mut self.choices[attempt.choice as usize];
         choice.state = State::Waiting;
         choice.heard_retry_after(error.retry_after);
-        if choice.attempts < self.plan.max_attempts.get() && lies_in_the_engine(&error) {
+        if choice.tries < self.plan.max_attempts.get() && lies_in_the_engine(&error) {
             choice.failure = Some(error);
             self.waiting.push_back(attempt.choice);
         } else {

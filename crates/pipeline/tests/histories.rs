@@ -51,6 +51,10 @@ enum Action {
         attempt: usize,
         retry: bool,
     },
+    /// Its engine takes none at present.
+    Declined {
+        attempt: usize,
+    },
     /// There is no engine for the attempt.
     Unplaceable {
         attempt: usize,
@@ -79,6 +83,9 @@ struct World {
     attempts: Vec<Attempt>,
     /// By choice, what the client was given.
     given: BTreeMap<u32, Vec<TokenId>>,
+    /// By choice, the attempts since its last token, with the one that it came from and without
+    /// those that were declined.
+    tries: [u32; CHOICES as usize],
 }
 
 impl World {
@@ -93,6 +100,7 @@ impl World {
             request: Request::new(plan, Duration::ZERO).unwrap(),
             attempts: Vec::new(),
             given: (0..CHOICES).map(|choice| (choice, Vec::new())).collect(),
+            tries: [0; CHOICES as usize],
         }
     }
 
@@ -129,6 +137,19 @@ impl World {
                 self.end(attempt, |request, id| {
                     request.failed(id, Error::new(class, "failed", "failed"));
                 })
+            }
+            Action::Declined { attempt } => {
+                let possible = self
+                    .attempts
+                    .get(attempt)
+                    .is_some_and(|a| !a.begun && !a.over);
+                possible && {
+                    let tries = &mut self.tries[self.attempts[attempt].id.choice as usize];
+                    *tries = tries.saturating_sub(1);
+                    self.end(attempt, |request, id| {
+                        request.declined(id, Error::new(ErrorClass::Unavailable, "no", "no"));
+                    })
+                }
             }
             Action::Unplaceable { attempt } => {
                 let possible = self.attempts.get(attempt).is_some_and(|a| !a.begun);
@@ -170,7 +191,9 @@ impl World {
                     earlier.count(),
                     "each attempt once, in order"
                 );
-                assert!(id.number < ATTEMPTS);
+                let tries = &mut self.tries[id.choice as usize];
+                *tries += 1;
+                assert!(*tries <= ATTEMPTS);
                 assert_eq!(request.choice_index, id.choice);
                 assert_eq!(request.prompt_token_ids, [7, 7]);
                 assert_eq!(request.emitted_token_ids, self.given[&id.choice]);
@@ -226,6 +249,9 @@ impl World {
         assert_eq!(step.tokens, token_ids);
         let given = self.given.get_mut(&choice).unwrap();
         given.extend(&step.tokens);
+        if !step.tokens.is_empty() {
+            self.tries[choice as usize] = 1;
+        }
         if let Some(kept) = stop_string {
             // The token that is a stop has no text.
             let kept = kept.min(step.tokens.len() - usize::from(reason == FinishReason::Stop));
@@ -349,6 +375,7 @@ fn all_actions() -> Vec<Action> {
                 attempt,
                 retry: false,
             },
+            Action::Declined { attempt },
             Action::Unplaceable { attempt },
             Action::Ended { attempt },
         ]);
@@ -405,6 +432,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => attempt.clone().prop_map(|attempt| Action::Violation { attempt }),
         2 => (attempt.clone(), prop::bool::weighted(0.9))
             .prop_map(|(attempt, retry)| Action::Failed { attempt, retry }),
+        1 => attempt.clone().prop_map(|attempt| Action::Declined { attempt }),
         1 => attempt.clone().prop_map(|attempt| Action::Unplaceable { attempt }),
         1 => attempt.prop_map(|attempt| Action::Ended { attempt }),
     ]

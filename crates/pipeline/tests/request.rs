@@ -186,8 +186,53 @@ fn the_next_attempt_goes_on_after_what_was_emitted() {
     // The second attempt found what the first one had left.
     let details = request.usage().prompt_tokens_details.unwrap();
     assert_eq!(details.cached_tokens, 1);
-    request.failed(second, unavailable());
+}
+
+/// The next attempt at the only choice.
+fn next_attempt(request: &mut Request) -> AttemptId {
+    match request.next_command() {
+        Some(Command::Dispatch { attempt, .. }) => attempt,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn attempts_count_from_the_last_token_on() {
+    let mut request = Request::new(plan(1, 90, 2), NOW).unwrap();
+    // As often as it goes on.
+    for token in 0..20 {
+        let attempt = next_attempt(&mut request);
+        request.output(attempt, opening(&[4 + token], 0), NOW);
+        request.failed(attempt, unavailable());
+    }
+    // The next one is the second since the last token, and has none.
+    let attempt = next_attempt(&mut request);
+    request.output(attempt, opening(&[], 0), NOW);
+    request.failed(attempt, unavailable());
     assert_eq!(failure(&request), &unavailable());
+    assert_eq!(request.emitted(0).len(), 20);
+}
+
+#[test]
+fn an_attempt_without_an_engine_s_part_is_none() {
+    let paused = Error::new(ErrorClass::Unavailable, "worker_paused", "paused");
+    let mut request = Request::new(plan(1, 90, 2), NOW).unwrap();
+    for _ in 0..20 {
+        let attempt = next_attempt(&mut request);
+        request.declined(attempt, paused.clone());
+        assert_eq!(request.failure(0), Some(&paused));
+    }
+    for _ in 0..2 {
+        let attempt = next_attempt(&mut request);
+        request.failed(attempt, unavailable());
+    }
+    assert_eq!(failure(&request), &unavailable());
+
+    // One that has begun had its part in it.
+    let mut request = dispatched(plan(1, 90, 1));
+    request.output(first(0), opening(&[], 0), NOW);
+    request.declined(first(0), paused.clone());
+    assert_eq!(failure(&request), &paused);
 }
 
 #[test]
@@ -222,6 +267,16 @@ fn where_all_engines_are_busy_the_soonest_counts() {
     request.unplaceable(attempt, busy(5));
     assert_eq!(failure(&request), &busy(1));
     assert_eq!(request.next_command(), None);
+
+    // What was heard before the choice went on is of another time.
+    let mut request = dispatched(plan(1, 4, 2));
+    request.failed(first(0), busy(1));
+    let attempt = next_attempt(&mut request);
+    request.output(attempt, opening(&[4], 0), NOW);
+    request.failed(attempt, unavailable());
+    let attempt = next_attempt(&mut request);
+    request.failed(attempt, busy(5));
+    assert_eq!(failure(&request), &busy(5));
 }
 
 #[test]

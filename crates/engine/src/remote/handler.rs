@@ -67,8 +67,8 @@ impl EngineHandler {
     }
 
     /// The same handler, which refuses generations while the engine is paused, with
-    /// `CapacityExhausted`: who asks then goes elsewhere, instead of waiting for the end of the
-    /// pause in the engine's queue.
+    /// `Unavailable`, reason `worker_paused`: who asks then goes elsewhere, instead of waiting for
+    /// the end of the pause in the engine's queue.
     #[must_use]
     pub fn refusing_while_paused(mut self) -> Self {
         self.refuses_while_paused = true;
@@ -149,7 +149,7 @@ impl EngineHandler {
         match operation {
             Operation::Generate(_) if self.refuses_while_paused && self.is_paused() => {
                 let message = "the worker is paused";
-                let class = ErrorClass::CapacityExhausted;
+                let class = ErrorClass::Unavailable;
                 one(Err(Error::new(class, "worker_paused", message)))
             }
             Operation::Generate(request) => {

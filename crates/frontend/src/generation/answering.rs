@@ -197,7 +197,10 @@ impl Answering {
             Event::Refused(at, error) => {
                 self.unaccepted -= 1;
                 self.placing.placed(attempt.choice, at);
-                self.fail(attempt, error);
+                match takes_none(&error) {
+                    true => self.request.declined(attempt, error),
+                    false => self.fail(attempt, error),
+                }
             }
             Event::Unplaced(error) => {
                 self.unaccepted -= 1;
@@ -301,6 +304,13 @@ impl Drop for Answering {
         // The client left: the record tells that by itself.
         self.end(drop);
     }
+}
+
+/// Whether a worker refused a request because it takes none at present, whatever it is: an operator
+/// has paused it, or it stops. That crossed what it tells of itself; it is not asked again before it
+/// is up anew.
+fn takes_none(refusal: &Error) -> bool {
+    matches!(&*refusal.reason, "worker_paused" | "worker_stopped")
 }
 
 /// An engine names the fields of what it was sent; a client knows those of what it sent.

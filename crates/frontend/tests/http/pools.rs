@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::client::{Response, get, open_post, post, read_until};
 use crate::engine::{ScriptedEngine, Turn, opening, output, say};
-use crate::server::Server;
+use crate::server::{Server, until};
 
 const PATH: &str = "/v1/completions";
 const A: WorkerId = WorkerId(1);
@@ -131,6 +131,66 @@ async fn an_answer_goes_on_where_its_worker_died() {
     assert_eq!(whole.requests()[0].prompt_token_ids, [120]);
     assert!(server.has_metric("forebay_frontend_retries_total{model=\"base\"} 2"));
     assert_eq!(booked(&pool), 0);
+}
+
+#[tokio::test]
+async fn an_answer_moves_as_often_as_workers_are_replaced() {
+    // Each says the next letter of the alphabet, and is gone then.
+    let leaving = ScriptedEngine::new(|request| {
+        let next = u32::from(b'a') + request.emitted_token_ids.len() as u32;
+        let gone = Error::new(ErrorClass::Unavailable, "crashed", "the worker is gone");
+        Ok(vec![
+            Turn::Output(opening(request, 0)),
+            Turn::Output(output(request, &[next])),
+            Turn::Fail(gone),
+        ])
+    });
+    let (server, pool) = serve(&[&leaving; 9], Mode::RoundRobin).await;
+    let body = json!({"model": "base", "prompt": "x", "max_tokens": 9});
+    let response = post(server.address, PATH, &body).await;
+    assert_eq!(text(&response), "abcdefghi", "{}", response.body);
+    assert_eq!(booked(&pool), 0);
+}
+
+#[tokio::test]
+async fn workers_that_take_none_are_passed_over_however_many() {
+    for reason in ["worker_paused", "worker_stopped"] {
+        let away = ScriptedEngine::new(move |_| {
+            let message = "no requests at present";
+            Err(Error::new(ErrorClass::Unavailable, reason, message))
+        });
+        let well = ScriptedEngine::saying("ok");
+        let engines = [&away, &away, &away, &away, &away, &well];
+        let (server, _pool) = serve(&engines, Mode::RoundRobin).await;
+        for _ in 0..6 {
+            let response = complete(&server, "x").await;
+            assert_eq!(text(&response), "ok", "{}", response.body);
+        }
+        assert!(
+            away.requests().len() > 6,
+            "{reason}: nobody was passed over"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_a_pause_waits_for_its_end() {
+    let paused = ScriptedEngine::new(|_| {
+        let message = "the worker is paused";
+        Err(Error::new(
+            ErrorClass::Unavailable,
+            "worker_paused",
+            message,
+        ))
+    });
+    let (server, pool) = serve(&[&paused], Mode::RoundRobin).await;
+    let address = server.address;
+    let body = json!({"model": "base", "prompt": "x"});
+    let asking = tokio::spawn(async move { post(address, PATH, &body).await });
+    until(|| server.has_metric("forebay_frontend_waiting 1")).await;
+    pool.remove(A);
+    pool.add(A, ScriptedEngine::saying("ok")).unwrap();
+    assert_eq!(text(&asking.await.unwrap()), "ok");
 }
 
 #[tokio::test]
