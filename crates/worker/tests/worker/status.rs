@@ -178,7 +178,8 @@ async fn an_operator_is_told_which_workers_did_it() {
     let (mut well, mut broken) = (Deployment::new().await, Deployment::new().await);
     let status = Status::of(&well).await;
     let (one, other) = (well.start().await.unwrap(), broken.start().await.unwrap());
-    (well.put().await, broken.put().await);
+    well.put().await;
+    broken.put().await;
     let both = vec![other.handle().clone(), one.handle().clone()];
     status.workers.set(both).unwrap();
     broken.toy.die();
