@@ -237,6 +237,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use forebay_protocols::ErrorClass;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
 
@@ -268,6 +271,26 @@ mod tests {
             weight: 0.25,
             revision: 7,
             ..WorkerCard::new("served", engine)
+        }
+    }
+
+    proptest! {
+        /// What is read of a card that was damaged on its way can be told on, and read again.
+        #[test]
+        fn any_bytes_are_a_card_or_none(
+            damage in vec((any::<Index>(), any::<u8>()), 0..4),
+            noise in vec(any::<u8>(), 0..80),
+            is_noise: bool,
+        ) {
+            let mut bytes = card().encode().to_vec();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let bytes = if is_noise { noise } else { bytes };
+            if let Ok(card) = WorkerCard::decode(bytes.into()) {
+                prop_assert!(WorkerCard::decode(card.encode()).is_ok());
+            }
         }
     }
 
