@@ -147,6 +147,10 @@ pub trait Served: Send + Sync + 'static {
     /// What it said before, the last 63 cards, stays its own: discovery may be late, or away.
     fn announce(&self, card: Bytes);
 
+    /// Tells clients that it takes nothing new for a while, or that it does again; see
+    /// [`PeerState::Paused`]. That alone refuses nothing, and a drain is beyond it.
+    fn set_paused(&self, is_paused: bool);
+
     /// Refuses new streams from now on with [`worker_stopped`], and waits until those that run
     /// have ended. New streams stay refused if the future is dropped.
     fn drain(&self) -> BoxFuture<'_, ()>;

@@ -10,7 +10,7 @@ use forebay_engine::remote::{
 use forebay_engine::{Capabilities, Engine, Error, ErrorClass};
 use forebay_observability::ErrorChain;
 use forebay_runtime::{
-    Condition, EndpointId, Instance, PlaneError, Planes, Registration, Served, Tasks,
+    Condition, EndpointId, Instance, PlaneError, Planes, Registration, Served, TaskKind, Tasks,
 };
 use forebay_tokens::WorkerId;
 use futures::FutureExt as _;
@@ -143,7 +143,8 @@ impl Supervisor {
     }
 
     /// Goes on trying, if discovery has not taken the worker; registers it again when its card has
-    /// changed; and takes it out of discovery for as long as its engine is paused.
+    /// changed; and takes it out of discovery for as long as its engine is paused, which those who are
+    /// connected are told at once.
     async fn keep_registered(
         &self,
         handler: &EngineHandler,
@@ -160,12 +161,23 @@ impl Supervisor {
             let revision = card.borrow_and_update().revision;
             let known = registered.as_ref().map(|known| known.revision);
             let before = mem::replace(&mut was_paused, *paused.borrow_and_update());
-            if was_paused {
-                if !before {
-                    self.pause(registered.take()).await;
+            if was_paused != before {
+                served.set_paused(was_paused);
+                match was_paused {
+                    true => self.pause(registered.take()),
+                    false => self.not_ready("not registered again yet"),
                 }
+            }
+            if was_paused {
+                // Nothing is to be done before it is resumed.
             } else if known.is_none_or(|known| known < revision) {
-                match self.register(served).await {
+                let registering = self.register(served);
+                let now = tokio::select! {
+                    biased;
+                    _ = paused.changed() => continue,
+                    now = registering => now,
+                };
+                match now {
                     Ok(now) => {
                         // It has replaced the one before.
                         *registered = Some(now);
@@ -183,8 +195,10 @@ impl Supervisor {
                             }
                             Some(_) => self.warn(&error, "card not told to discovery yet"),
                         }
-                        // A pause meanwhile finds nothing to take back, or is next.
-                        sleep(self.config.retry).await;
+                        tokio::select! {
+                            _ = paused.changed() => {}
+                            () = sleep(self.config.retry) => {}
+                        }
                         continue;
                     }
                 }
@@ -198,7 +212,7 @@ impl Supervisor {
     }
 
     /// Takes the worker out of discovery, and says why. What runs there stays.
-    async fn pause(&self, registered: Option<Registered>) {
+    fn pause(&self, registered: Option<Registered>) {
         info!(worker = self.worker.0, "worker paused");
         self.not_ready("paused");
         self.standing.send_modify(|standing| {
@@ -206,11 +220,11 @@ impl Supervisor {
                 standing.is_registered = false;
             }
         });
-        self.deregister(registered).await;
+        self.deregister_beside(registered);
     }
 
-    /// Runs until it is cancelled, and leaves no registration then. What is served goes to
-    /// `hand_over`, if someone still wants it to end well.
+    /// Runs until it is cancelled. What is served goes to `hand_over` then, if someone still wants it
+    /// to end well; after that the worker leaves discovery, which may be away.
     pub(crate) async fn run(
         self,
         mut present: Present,
@@ -224,12 +238,14 @@ impl Supervisor {
                 error = self.engine_lost(&mut present) => Some(error),
             };
             let Some(error) = lost else {
-                self.deregister(present.registration).await;
                 // Where nobody is, its streams end here.
                 let _ = hand_over.send(present.served);
+                if let Some(registered) = present.registration {
+                    deregister(self.worker, registered).await;
+                }
                 return;
             };
-            self.lose(present, &error).await;
+            self.lose(present, &error);
             present = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
@@ -357,13 +373,13 @@ impl Supervisor {
     }
 
     /// Lets go of an engine: what runs there goes on elsewhere, at once, and nothing new comes.
-    async fn lose(&self, present: Present, error: &Error) {
+    fn lose(&self, present: Present, error: &Error) {
         self.not_ready("the engine does not answer");
         self.standing.send_replace(None);
         let diagnostic = error.diagnostic.as_deref();
         warn!(worker = self.worker.0, %error, diagnostic, "engine lost");
         drop(present.served);
-        self.deregister(present.registration).await;
+        self.deregister_beside(present.registration);
     }
 
     fn not_ready(&self, reason: &str) {
@@ -372,19 +388,17 @@ impl Supervisor {
         }
     }
 
-    async fn deregister(&self, registered: Option<Registered>) {
-        let Some(registered) = registered else {
-            return;
-        };
-        match registered.registration.deregister().await {
-            Ok(()) => debug!(worker = self.worker.0, "worker deregistered"),
-            Err(error) => self.warn(&error, "worker not deregistered"),
+    /// Takes the worker out of discovery, and does not wait for that: discovery may be away, and a
+    /// registration that follows replaces this one.
+    fn deregister_beside(&self, registered: Option<Registered>) {
+        if let Some(registered) = registered {
+            let goodbye = deregister(self.worker, registered);
+            self.tasks.spawn(TaskKind::Background, "goodbye", goodbye);
         }
     }
 
     fn warn(&self, error: &PlaneError, message: &'static str) {
-        let worker = self.worker.0;
-        warn!(worker, error = %ErrorChain(error), "{message}");
+        tell(self.worker, error, message);
     }
 
     /// Waits for the engine, and makes the worker known again. Nothing was asked of the engine
@@ -404,4 +418,15 @@ impl Supervisor {
             }
         }
     }
+}
+
+async fn deregister(worker: WorkerId, registered: Registered) {
+    match registered.registration.deregister().await {
+        Ok(()) => debug!(worker = worker.0, "worker deregistered"),
+        Err(error) => tell(worker, &error, "worker not deregistered"),
+    }
+}
+
+fn tell(worker: WorkerId, error: &PlaneError, message: &'static str) {
+    warn!(worker = worker.0, error = %ErrorChain(error), "{message}");
 }

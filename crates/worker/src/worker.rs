@@ -15,6 +15,10 @@ use crate::handle::WorkerHandle;
 use crate::own_card::OwnCard;
 use crate::supervisor::Supervisor;
 
+/// How long a worker that leaves is still taken for one by those who know it from discovery alone,
+/// before it refuses what they send: as long as discovery takes to tell them, where it is there.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What a worker is.
 pub struct WorkerSpec {
     /// Who it is: no other worker of the deployment has this id, nor has had it before.
@@ -45,7 +49,7 @@ pub struct WorkerSpec {
 ///
 /// Then the worker ends the streams that run with `Unavailable`, so that whoever asks goes on
 /// elsewhere, deregisters, says so in the log and its condition, and is served and registered again
-/// once the engine answers. A shutdown of the process deregisters it first.
+/// once the engine answers.
 ///
 /// Dropping it deregisters it in the background, and ends the streams that run.
 pub struct Worker {
@@ -116,10 +120,12 @@ impl Worker {
     }
 
     /// Deregisters, and gives what is served, if the engine was not gone: dropping that ends the
-    /// streams that run, and [`Served::drain`] lets them end.
+    /// streams that run, and [`Served::drain`] lets them end. Where discovery has not confirmed it
+    /// within a second, that goes on beside it.
     pub async fn leave(mut self) -> Option<Box<dyn Served>> {
         self.task.cancel();
-        self.task.ended().await;
+        // Whoever hears of it from discovery sends nothing that would be refused.
+        let _ = timeout(FAREWELL, self.task.ended()).await;
         self.served.try_recv().ok()
     }
 

@@ -1,7 +1,7 @@
 use std::io;
 
 use forebay_observability::{BuildInfo, Registry, Telemetry};
-use forebay_runtime::{Health, Shutdown, TaskKind, Tasks, signals};
+use forebay_runtime::{Health, Shutdown, ShutdownCause, ShutdownConfig, TaskKind, Tasks, signals};
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,8 @@ const BUILD: BuildInfo = BuildInfo {
 /// the user where, once it listens, whether there are workers by then or not.
 ///
 /// A SIGTERM or Ctrl-C makes it refuse what is new, and lets what runs end within the grace period.
-/// A second one ends all at once.
+/// While the process starts, and where that fails, clients that wait are told at once. A second one
+/// ends all at once.
 ///
 /// # Errors
 ///
@@ -52,9 +53,27 @@ pub async fn run(
         frontend.run(CancellationToken::new()),
     );
     let connecting = (settings.planes).connect(&tasks, &process.metrics, &health);
-    let planes = tokio::select! {
-        planes = connecting => planes?,
-        Some(signal) = signals.next() => return Ok(signal.exit_code()),
+    let connected = tokio::select! {
+        connected = connecting => connected.map_err(|error| {
+            (ShutdownCause::Requested("it did not start"), Some(Error::from(error)))
+        }),
+        Some(signal) = signals.next() => Err((ShutdownCause::Signal(signal), None)),
+    };
+    let planes = match connected {
+        Ok(planes) => planes,
+        Err((cause, failed)) => {
+            tasks.begin_shutdown(cause);
+            // Nobody will answer those who wait.
+            let at_once = ShutdownConfig {
+                grace_seconds: 0.0,
+                ..settings.shutdown
+            };
+            let report = Shutdown::new(at_once)
+                .flush("telemetry", move || telemetry.shutdown())
+                .run_with(&tasks, &health, signals)
+                .await;
+            return failed.map_or(Ok(report.exit_code()), Err);
+        }
     };
     models.follow(&planes, &settings.namespace, &settings.frontend, &process)?;
     let banner = Banner {

@@ -16,6 +16,8 @@ pub trait Record: Clone + PartialEq {
 pub enum Peer {
     /// Its heartbeats arrive.
     Reachable,
+    /// It takes nothing new until it is reachable again.
+    Paused,
     /// It takes nothing new.
     Draining,
     /// Its heartbeats do not arrive, or it cannot be connected to.
@@ -51,6 +53,8 @@ impl Default for Config {
 pub enum DownCause {
     /// It said goodbye to discovery.
     Goodbye,
+    /// It takes nothing new for a while.
+    Paused,
     /// It takes nothing new.
     Draining,
     /// Its heartbeats stopped.
@@ -66,6 +70,7 @@ impl DownCause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Goodbye => "goodbye",
+            Self::Paused => "paused",
             Self::Draining => "draining",
             Self::Lost => "lost",
             Self::Moved => "moved",
@@ -106,8 +111,8 @@ pub enum Output<R> {
 ///   nothing: the one that it confirmed before stays;
 /// - a record at another address waits for as long as the worker is up where it is: it is another
 ///   process that would be the worker;
-/// - a peer that is lost or drains is out at once, whatever its record says, and in again once it
-///   is reachable;
+/// - a peer that is lost, paused or drains is out at once, whatever its record says, and in again
+///   once it is reachable;
 /// - a goodbye is decisive, whatever the connection says, except that of a record which waits: that
 ///   one only is gone;
 /// - a record that is gone without a goodbye is a hint: a worker that is up stays while it can be
@@ -241,6 +246,7 @@ impl<R: Record> View<R> {
                 }
                 return;
             }
+            Peer::Paused => DownCause::Paused,
             Peer::Draining => DownCause::Draining,
             Peer::Lost => DownCause::Lost,
         };

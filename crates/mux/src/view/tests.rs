@@ -413,6 +413,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
     let all = all.prop_map(|all| all.into_iter().map(|(w, (a, c))| claim(w, a, c)).collect());
     let peer = prop_oneof![
         4 => Just(Peer::Reachable),
+        1 => Just(Peer::Paused),
         1 => Just(Peer::Draining),
         1 => Just(Peer::Lost),
     ];

@@ -478,13 +478,21 @@ pub async fn carries_many_streams(plane: &dyn RequestPlane) {
     handlers.none().await;
 }
 
-/// Whoever watches an address learns whether it is served, drains or is gone.
+/// Whoever watches an address learns whether it is served, is paused, drains or is gone.
 pub async fn tells_how_things_stand(plane: &dyn RequestPlane) {
     let served = serve(plane, 1, |_| endless().take(10).boxed()).await;
     let address = served.address().to_owned();
     let mut early = plane.peer(&address);
     assert_eq!(in_time(early.next()).await, Some(PeerState::Reachable));
     assert!(early.next().now_or_never().is_none(), "nothing changed");
+    served.set_paused(true);
+    assert_eq!(in_time(early.next()).await, Some(PeerState::Paused));
+    let late = in_time(plane.peer(&address).next()).await;
+    assert_eq!(late, Some(PeerState::Paused));
+    // Whoever did not hear of it yet is no worse off.
+    next_frame(&mut plane.open(&address, request("go"))).await;
+    served.set_paused(false);
+    assert_eq!(in_time(early.next()).await, Some(PeerState::Reachable));
     let mut running = plane.open(&address, request("go"));
     next_frame(&mut running).await;
     let drained = served.drain();

@@ -224,6 +224,7 @@ impl Members {
         let (peer, standing) = match state {
             PeerState::Reachable if before == Standing::Up => (Peer::Reachable, Standing::Up),
             PeerState::Reachable => (Peer::Reachable, Standing::Unconfirmed),
+            PeerState::Paused => (Peer::Paused, Standing::Paused),
             PeerState::Draining => (Peer::Draining, Standing::Draining),
             PeerState::Lost if before.is_silent() => (Peer::Lost, before),
             PeerState::Lost => (Peer::Lost, Standing::Lost),

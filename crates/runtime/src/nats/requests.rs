@@ -246,6 +246,10 @@ impl Served for ServedOverNats {
         self.served.announce(card);
     }
 
+    fn set_paused(&self, is_paused: bool) {
+        self.served.set_paused(is_paused);
+    }
+
     fn drain(&self) -> BoxFuture<'_, ()> {
         self.served.drain()
     }

@@ -5,6 +5,8 @@ use futures::stream::BoxStream;
 pub enum PeerState {
     /// It answers: new streams are welcome.
     Reachable,
+    /// It keeps what it has, and takes nothing new until it is reachable again.
+    Paused,
     /// It finishes what it has, and refuses new streams.
     Draining,
     /// It does not answer, or nothing is served there: new streams fail, and those that ran have
@@ -17,6 +19,7 @@ impl PeerState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reachable => "reachable",
+            Self::Paused => "paused",
             Self::Draining => "draining",
             Self::Lost => "lost",
         }

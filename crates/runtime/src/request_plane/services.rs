@@ -139,13 +139,16 @@ impl Services {
         (!announced.is_empty()).then(|| announced.iter().any(|announced| announced == card))
     }
 
-    /// Whether anything is served that takes new requests.
+    /// Whether anything is served that takes new requests, now or once it is resumed.
     #[cfg(any(feature = "tcp", feature = "nats"))]
     pub(crate) fn takes_streams(&self) -> bool {
         let by_target = self.by_target.read();
         let mut asked_for = (by_target.iter())
             .filter(|(target, _)| !super::session::is_internal(target.as_bytes()));
-        asked_for.any(|(_, entry)| *entry.state.borrow() == PeerState::Reachable)
+        asked_for.any(|(_, entry)| {
+            let state = *entry.state.borrow();
+            matches!(state, PeerState::Reachable | PeerState::Paused)
+        })
     }
 
     /// Tells a session's client, as long as there is one, when something drains.
@@ -262,6 +265,20 @@ impl Served for ServedHere {
             cards.pop_front();
         }
         cards.push_back(card);
+    }
+
+    fn set_paused(&self, is_paused: bool) {
+        let (before, now) = match is_paused {
+            true => (PeerState::Reachable, PeerState::Paused),
+            false => (PeerState::Paused, PeerState::Reachable),
+        };
+        self.state.send_if_modified(|state| {
+            let is_news = *state == before;
+            if is_news {
+                *state = now;
+            }
+            is_news
+        });
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {

@@ -159,6 +159,10 @@ impl Served for BuggyServed {
         self.inner.announce(card);
     }
 
+    fn set_paused(&self, is_paused: bool) {
+        self.inner.set_paused(is_paused);
+    }
+
     fn drain(&self) -> BoxFuture<'_, ()> {
         match self.drains {
             true => self.inner.drain(),

@@ -14,6 +14,8 @@ pub(super) enum Standing {
     Unconfirmed,
     /// Requests may be sent there.
     Up,
+    /// It takes nothing new for a while.
+    Paused,
     /// It takes nothing new.
     Draining,
     /// It answered before and does not now.
@@ -23,10 +25,11 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Connecting,
         Self::Unconfirmed,
         Self::Up,
+        Self::Paused,
         Self::Draining,
         Self::Lost,
         Self::Unreached,
@@ -37,6 +40,7 @@ impl Standing {
             Self::Connecting => "connecting",
             Self::Unconfirmed => "unconfirmed",
             Self::Up => "up",
+            Self::Paused => "paused",
             Self::Draining => "draining",
             Self::Lost => "lost",
             Self::Unreached => "unreached",

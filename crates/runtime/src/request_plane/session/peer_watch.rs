@@ -41,7 +41,7 @@ impl StreamHandler for PeerHandler {
 
 /// Watches a peer by streams that `open` makes to a [`PeerHandler`]: what it says counts, and a
 /// stream that fails means that the peer is lost, or drains if it says that it stops. A process that
-/// shuts down, and closes its own connections, is told of nothing any more.
+/// shuts down, and closes its own connections as no request goes on, is told of nothing any more.
 pub(crate) fn watch_peer(open: OpenWatch, tasks: Tasks) -> PeerWatch {
     let watch = Watch {
         open,
@@ -101,7 +101,9 @@ impl Watch {
                 self.attempts += 1;
                 PeerState::Draining
             }
-            _ if self.tasks.is_shutting_down() => future::pending().await,
+            _ if self.tasks.is_shutting_down() && !self.tasks.has_requests() => {
+                future::pending().await
+            }
             _ => {
                 self.attempts += 1;
                 PeerState::Lost
@@ -115,6 +117,7 @@ fn encode(state: PeerState) -> Bytes {
         PeerState::Reachable => &[1],
         PeerState::Draining => &[2],
         PeerState::Lost => &[3],
+        PeerState::Paused => &[4],
     })
 }
 
@@ -123,20 +126,23 @@ fn decode(frame: &[u8]) -> PeerState {
     match frame {
         [1, ..] => PeerState::Reachable,
         [3, ..] => PeerState::Lost,
+        [4, ..] => PeerState::Paused,
         _ => PeerState::Draining,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use PeerState::{Draining, Lost, Paused, Reachable};
+
     use super::*;
 
     #[test]
     fn states_are_read_as_they_are_written() {
-        for state in [PeerState::Reachable, PeerState::Draining, PeerState::Lost] {
+        for state in [Reachable, Paused, Draining, Lost] {
             assert_eq!(decode(&encode(state)), state);
         }
-        assert_eq!(decode(&[9, 9]), PeerState::Draining);
-        assert_eq!(decode(&[]), PeerState::Draining);
+        assert_eq!(decode(&[9, 9]), Draining);
+        assert_eq!(decode(&[]), Draining);
     }
 }
