@@ -77,6 +77,11 @@ impl CancelScope {
         }
     }
 
+    /// Whether a child of it is left, or another handle on it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.node) > 1
+    }
+
     /// When this scope is killed at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         self.node.deadline

@@ -317,6 +317,12 @@ impl Tasks {
         &self.inner.requests
     }
 
+    /// Whether any request goes on: something made in the scope of [`Self::requests`] is left. What
+    /// requests need, such as to know who is there, stays until there is none.
+    pub fn has_requests(&self) -> bool {
+        self.inner.requests.is_shared()
+    }
+
     /// Begins a shutdown, which [`Shutdown::run`](crate::Shutdown::run) then carries out; false
     /// if one has begun before.
     pub fn begin_shutdown(&self, cause: ShutdownCause) -> bool {

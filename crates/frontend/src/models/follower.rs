@@ -94,7 +94,8 @@ impl ModelRegistry {
         };
         follower.tell();
         let (tasks, task) = (&process.tasks, follower.run());
-        Ok(tasks.spawn(TaskKind::Background, "models", task))
+        // Requests that go on through a shutdown may need workers that come meanwhile.
+        Ok(tasks.spawn(TaskKind::Critical, "models", task))
     }
 }
 

@@ -38,7 +38,8 @@ impl WorkerPool {
             feeds: KvFeeds::default(),
         };
         let (tasks, task) = (&process.tasks, follower.run(endpoint));
-        tasks.spawn(TaskKind::Background, "worker pool", task)
+        // Requests that go on through a shutdown may need workers that come meanwhile.
+        tasks.spawn(TaskKind::Critical, "worker pool", task)
     }
 }
 

@@ -101,6 +101,18 @@ async fn whatever_ends_a_critical_task_begins_a_shutdown() {
     );
 }
 
+#[test]
+fn requests_go_on_for_as_long_as_anything_of_them_is_left() {
+    let (tasks, _) = tasks();
+    assert!(!tasks.has_requests());
+    let request = tasks.requests().child();
+    let part = request.child();
+    drop(request);
+    assert!(tasks.has_requests());
+    drop(part);
+    assert!(!tasks.has_requests());
+}
+
 #[tokio::test]
 async fn a_cancelled_task_is_no_failure() {
     let (tasks, _) = tasks();
