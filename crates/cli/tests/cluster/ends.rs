@@ -8,7 +8,7 @@ use crate::load::Load;
 use crate::wait::{PATIENCE, until};
 
 /// Streams of so many tokens, each of which has begun.
-fn streams(frontend: &Frontend, count: usize, tokens: usize) -> Vec<Completion> {
+pub(crate) fn streams(frontend: &Frontend, count: usize, tokens: usize) -> Vec<Completion> {
     let open = |_| {
         let mut stream = Completion::open(frontend.address, tokens).unwrap();
         stream.read(10).unwrap();

@@ -18,6 +18,7 @@ mod native;
 mod nats;
 mod operator;
 mod outages;
+mod rollout;
 mod start;
 mod versions;
 mod wait;

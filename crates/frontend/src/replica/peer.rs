@@ -3,9 +3,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_observability::ErrorChain;
 use forebay_router::OwnerId;
-use forebay_runtime::{EndpointId, EventStream, Instance, Planes, Topic};
+use forebay_runtime::{EndpointId, EventStream, Instance, PeerState, Planes, Topic};
 use forebay_tokens::WorkerId;
 use futures::StreamExt as _;
+use futures::future;
 use futures::stream::{self, BoxStream};
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -26,6 +27,8 @@ pub(super) enum Heard {
     Batch(Bytes),
     /// Some batches did not come.
     Lagged,
+    /// It drained, and has ended.
+    Gone,
 }
 
 /// What comes of another frontend, for as long as it is polled.
@@ -41,6 +44,18 @@ pub(super) fn listen(planes: &Planes, instance: Instance) -> BoxStream<'static, 
         Some(((owner, heard), listening))
     })
     .boxed()
+}
+
+/// The end of a frontend that drains, as its connection tells: discovery has nothing more to say of
+/// who is not to be asked any more.
+pub(super) fn see_off(
+    planes: &Planes,
+    instance: &Instance,
+) -> BoxStream<'static, (OwnerId, Heard)> {
+    let owner = owner_of(instance);
+    let states = planes.requests.peer(&instance.address);
+    let ends = states.filter(|state| future::ready(*state == PeerState::Lost));
+    ends.take(1).map(move |_| (owner, Heard::Gone)).boxed()
 }
 
 /// A frontend books as who it is in discovery.

@@ -6,8 +6,8 @@ use forebay_observability::{ErrorChain, Registry};
 use forebay_protocols::Error as RequestError;
 use forebay_router::{BookingSnapshot, Followed, OwnerId};
 use forebay_runtime::{
-    Degradation, EndpointId, Instance, InvalidName, MemberEvent, PlaneError, Planes, Publisher,
-    Registration, Served, TaskKind, Tasks, members,
+    Degradation, DownCause, EndpointId, Instance, InvalidName, MemberEvent, PlaneError, Planes,
+    Publisher, Registration, Served, TaskKind, Tasks, members,
 };
 use forebay_tokens::WorkerId;
 use futures::StreamExt as _;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::metrics::Metrics;
-use super::peer::{Heard, bookings_topic, listen, owner_of};
+use super::peer::{Heard, bookings_topic, listen, owner_of, see_off};
 use super::snapshots::{Snapshots, fetch};
 use super::wire::{read_batch, write_batch};
 use super::{Owner, SharedBooks};
@@ -59,6 +59,8 @@ struct Other {
     instance: Instance,
     /// Ends what comes of it.
     listening: AbortHandle,
+    /// Ends the wait for its end, if it drains.
+    seeing_off: Option<AbortHandle>,
     /// When it was, or will be, asked for its snapshot the last time.
     asked: Option<Instant>,
 }
@@ -178,6 +180,7 @@ impl Replicas {
             tokio::select! {
                 Some(event) = members.next() => match event {
                     MemberEvent::Up(instance) | MemberEvent::Changed(instance) => self.meet(instance),
+                    MemberEvent::Down(worker, DownCause::Draining) => self.see_off(OwnerId(worker.0)),
                     MemberEvent::Down(worker, _) => self.part(OwnerId(worker.0)),
                     MemberEvent::Unreached(..) | MemberEvent::UnreachedNoMore(_) => {}
                 },
@@ -208,15 +211,29 @@ impl Replicas {
         let other = Other {
             instance,
             listening: handle,
+            seeing_off: None,
             asked: None,
         };
         self.others.insert(owner, other);
+    }
+
+    /// Another frontend drains: what it has booked goes on, and it tells of that until it is gone.
+    fn see_off(&mut self, owner: OwnerId) {
+        if let Some(other) = self.others.get_mut(&owner) {
+            let (gone, handle) = stream::abortable(see_off(&self.planes, &other.instance));
+            self.heard.push(gone.boxed());
+            other.seeing_off = Some(handle);
+            info!(frontend = owner.0, "frontend drains");
+        }
     }
 
     /// Another frontend is gone, and what it had booked with it.
     fn part(&mut self, owner: OwnerId) {
         if let Some(other) = self.others.remove(&owner) {
             other.listening.abort();
+            if let Some(seeing_off) = other.seeing_off {
+                seeing_off.abort();
+            }
             self.books.leave(owner);
             info!(frontend = owner.0, "frontend gone");
         }
@@ -229,6 +246,7 @@ impl Replicas {
                 Followed::NeedsSnapshot
             }
             Heard::Lagged => self.books.lagged(owner),
+            Heard::Gone => return self.part(owner),
             Heard::Batch(batch) => match read_batch(&batch) {
                 Ok(batch) => self.books.apply(owner, batch),
                 Err(error) => {

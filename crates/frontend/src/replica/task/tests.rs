@@ -7,16 +7,18 @@ use forebay_engine::{
 use forebay_observability::Registry;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
-    Discovery, EventPlane, EventStream, Health, PlaneError, Planes, Publisher, Stamp, Tasks, Topic,
+    Discovery, EventPlane, EventStream, Health, PeerState, PeerWatch, PlaneError, Planes,
+    Publisher, RequestPlane, ResponseStream, Stamp, StreamHandler, StreamRequest, Tasks, Topic,
     Watch,
 };
 use forebay_tokens::{BlockSize, RequestId, RoutingSeed, WorkerId};
 use futures::FutureExt as _;
 use futures::future::{self, BoxFuture};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::pool::WorkerPool;
+use crate::pool::{Booking, WorkerPool};
 
 const WORKER: WorkerId = WorkerId(1);
 
@@ -100,6 +102,45 @@ impl Discovery for Away {
     }
 }
 
+/// A request plane whose peers are all in one state.
+struct Peers {
+    requests: Arc<dyn RequestPlane>,
+    state: watch::Receiver<PeerState>,
+}
+
+impl RequestPlane for Peers {
+    fn serve(
+        &self,
+        endpoint: &EndpointId,
+        worker: WorkerId,
+        handler: Arc<dyn StreamHandler>,
+    ) -> BoxFuture<'_, Result<Box<dyn Served>, PlaneError>> {
+        self.requests.serve(endpoint, worker, handler)
+    }
+
+    fn open(&self, address: &str, request: StreamRequest) -> ResponseStream {
+        self.requests.open(address, request)
+    }
+
+    fn peer(&self, _: &str) -> PeerWatch {
+        let states = stream::unfold(
+            (self.state.clone(), true),
+            |(mut state, is_first)| async move {
+                if !is_first {
+                    state.changed().await.ok()?;
+                }
+                let now = *state.borrow_and_update();
+                Some((now, (state, false)))
+            },
+        );
+        states.boxed()
+    }
+
+    fn confirm(&self, instance: &Instance) -> BoxFuture<'static, Result<bool, RequestError>> {
+        self.requests.confirm(instance)
+    }
+}
+
 /// Takes requests and says nothing.
 struct Silent(EngineInfo);
 
@@ -145,6 +186,13 @@ fn frontend(planes: &Planes) -> (WorkerPool, Process) {
     (pool, process)
 }
 
+/// What a frontend books for a prompt of so many tokens.
+fn booked(frontend: &WorkerPool, tokens: u32) -> Booking {
+    let prompt: Vec<u32> = (0..tokens).collect();
+    let prompt = frontend.prompt(&prompt, RoutingSeed::default());
+    frontend.choose(&prompt, None, &[]).unwrap().booking
+}
+
 /// Waits until two pools have the same in their books.
 async fn until_equal(one: &WorkerPool, other: &WorkerPool) {
     let equal = async {
@@ -167,9 +215,7 @@ async fn what_gets_lost_is_made_up_for() {
     let (other, process) = frontend(&planes);
     let mut bookings = Vec::new();
     for n in 0..40 {
-        let prompt: Vec<u32> = (0..n * 10 + 5).collect();
-        let prompt = one.prompt(&prompt, RoutingSeed::default());
-        bookings.push(one.choose(&prompt, None, &[]).unwrap().booking);
+        bookings.push(booked(&one, n * 10 + 5));
         let nth = n as usize % bookings.len();
         match n % 4 {
             1 => bookings[nth].generated(20),
@@ -205,8 +251,7 @@ async fn who_cannot_register_says_so_and_is_found_later() {
     let (one, process) = frontend(&planes);
     let told = timeout(Duration::from_secs(60), process.health.amiss("replicas")).await;
     assert!(told.unwrap().contains("cannot register"));
-    let prompt = one.prompt(&[1; 40], RoutingSeed::default());
-    let booking = one.choose(&prompt, None, &[]).unwrap().booking;
+    let booking = booked(&one, 40);
 
     away.is_away.store(false, Ordering::Relaxed);
     let (other, _process) = frontend(&planes);
@@ -215,4 +260,39 @@ async fn who_cannot_register_says_so_and_is_found_later() {
     assert_eq!(process.health.report().degraded, []);
     drop(booking);
     until_equal(&one, &other).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drains_is_known_until_it_is_gone() {
+    let planes = Planes::in_process();
+    let (state, states) = watch::channel(PeerState::Reachable);
+    let seen_by_other = Planes {
+        requests: Arc::new(Peers {
+            requests: planes.requests.clone(),
+            state: states,
+        }),
+        ..planes.clone()
+    };
+    let (one, _process) = frontend(&planes);
+    let (other, process) = frontend(&seen_by_other);
+    let mut booking = booked(&one, 40);
+    until_equal(&one, &other).await;
+
+    state.send_replace(PeerState::Draining);
+    // What happens to it is still heard, and what it still sends.
+    booking.generated(1);
+    until_equal(&one, &other).await;
+    let _second = booked(&one, 80);
+    until_equal(&one, &other).await;
+    assert_eq!(other.workers()[0].load.requests, 2);
+    let is_known = |line| process.metrics.encode().lines().any(|known| known == line);
+    assert!(is_known("forebay_frontend_replicas_in_step 1"));
+
+    state.send_replace(PeerState::Lost);
+    let forgotten = async {
+        while other.workers()[0].load != Default::default() {
+            sleep(COLLECT).await;
+        }
+    };
+    timeout(Duration::from_secs(60), forgotten).await.unwrap();
 }
