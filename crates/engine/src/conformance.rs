@@ -46,6 +46,7 @@ macro_rules! conformance_tests {
             announces_its_cache
             ends_when_the_stream_is_dropped
             ends_when_aborted
+            ends_one_choice_when_stopped
             refuses_a_prompt_without_room
             refuses_what_is_malformed
             refuses_a_name_twice
@@ -680,6 +681,52 @@ async fn aborts_two_choices(engine: &dyn Engine, id: &RequestId) -> bool {
     assert_eq!(answer.tokens.len(), 16);
     idle(engine).await;
     caught
+}
+
+/// A stop ends one choice of a request, with what it has, and nobody else's; who does not announce
+/// it passes over it.
+pub async fn ends_one_choice_when_stopped(engine: &dyn Engine) {
+    let id = RequestId::new("stopped").expect("a proper id");
+    engine.stop(&id, 0);
+    // An engine may be done before it hears of the stop: then that is tried again.
+    for _ in 0..100 {
+        let caught = stops_the_second_choice(engine, &id).await;
+        if caught || !engine.info().capabilities.contains(Capabilities::STOP) {
+            return;
+        }
+    }
+    panic!("a stop never came in time");
+}
+
+/// Whether the choice was caught running.
+async fn stops_the_second_choice(engine: &dyn Engine, id: &RequestId) -> bool {
+    let budget = (engine.info().context_length - 4) as usize;
+    let choice = |choice_index| GenerateRequest {
+        choice_index,
+        ..endless(engine, id.as_str())
+    };
+    let mut first = start(engine, choice(0)).await;
+    let mut second = start(engine, choice(1)).await;
+    let mut tokens = next(&mut second).await.expect("an output").token_ids;
+    engine.stop(id, 1);
+    let mut finish = FinishReason::Unspecified;
+    while let Some(output) = next(&mut second).await {
+        finish = output.finish_reason();
+        tokens.extend(output.token_ids);
+    }
+    let is_caught = finish == FinishReason::Enough;
+    if !is_caught {
+        assert_eq!((finish, tokens.len()), (FinishReason::Length, budget));
+    }
+    let mut others = Vec::new();
+    while others.len() <= tokens.len().min(budget - 1) {
+        let output = next(&mut first).await.expect("the other choice goes on");
+        others.extend(output.token_ids);
+    }
+    assert!(others.starts_with(&tokens), "what came before it stays");
+    drop(first);
+    idle(engine).await;
+    is_caught
 }
 
 /// A prompt that fills the context is refused by the name of the limit.

@@ -46,6 +46,15 @@ pub trait Engine: Send + Sync + 'static {
     /// none.
     fn abort(&self, request: &RequestId);
 
+    /// Ends one choice of a request soon, with what it has: its stream goes on to a last output with
+    /// [`FinishReason::Enough`](crate::FinishReason::Enough), or ends as it would have if that comes
+    /// first. For who has all that it needs before the engine can know, such as at a stop string.
+    /// Nothing happens if there is no such stream, or without
+    /// [`Capabilities::STOP`](crate::Capabilities::STOP).
+    fn stop(&self, request: &RequestId, choice: u32) {
+        let _ = (request, choice);
+    }
+
     /// What the engine is doing now. Cheap: routers ask for it often. While no output comes, who
     /// watches over the engine takes `prefill_tokens_pending` that fall and `kv_blocks_active` that
     /// rise for signs of work.

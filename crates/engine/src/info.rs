@@ -34,6 +34,8 @@ bitflags! {
         const MULTIMODAL = 1 << 11;
         /// [`Control::Pause`](crate::Control::Pause) and `Resume`.
         const PAUSE = 1 << 12;
+        /// [`Engine::stop`](crate::Engine::stop).
+        const STOP = 1 << 13;
     }
 }
 

@@ -27,6 +27,7 @@ mod load;
 mod names;
 mod progress;
 mod report_publisher;
+mod stops;
 
 pub use artefact::{ArtefactDigest, Artefacts};
 #[cfg(feature = "conformance")]

@@ -22,6 +22,8 @@ enum Bug {
     None,
     AbortsOnlyTheFirstChoice,
     AbortsWithoutAReason,
+    StopsEveryChoice,
+    StopsInSilence,
     AcceptsAnyLength,
     AcceptsNamesTwice,
     AcceptsUnknownTokens,
@@ -38,7 +40,14 @@ enum Bug {
     SendsEmptyOutputs,
 }
 
-type Running = Arc<Mutex<HashMap<(String, u32), Arc<AtomicBool>>>>;
+type Running = Arc<Mutex<HashMap<(String, u32), Arc<Wishes>>>>;
+
+/// How a choice is to end early.
+#[derive(Default)]
+struct Wishes {
+    aborted: AtomicBool,
+    stopped: AtomicBool,
+}
 
 /// An engine whose tokens are a hash of the prompt and the position.
 struct Toy {
@@ -52,7 +61,7 @@ impl Toy {
         Self {
             info: EngineInfo {
                 model: "toy".into(),
-                capabilities: Capabilities::GENERATE | Capabilities::EXACT,
+                capabilities: Capabilities::GENERATE | Capabilities::EXACT | Capabilities::STOP,
                 context_length: 512,
                 vocabulary_size: 1000,
                 block_size: BlockSize::new(16).unwrap(),
@@ -128,12 +137,12 @@ impl Engine for Toy {
         async move {
             self.check(&request)?;
             let key = (request.request_id.clone(), request.choice_index);
-            let aborted = Arc::new(AtomicBool::new(false));
+            let wishes = Arc::new(Wishes::default());
             let mut running = self.running.lock().unwrap();
             if bug != Bug::AcceptsNamesTwice && running.contains_key(&key) {
                 return Err(Error::new(ErrorClass::Conflict, "running", "is running"));
             }
-            running.insert(key.clone(), aborted.clone());
+            running.insert(key.clone(), wishes.clone());
             drop(running);
             let registration = Registration(self.running.clone(), key, bug);
 
@@ -159,7 +168,8 @@ impl Engine for Toy {
                     _ => position + 1,
                 };
                 let finish = match () {
-                    () if aborted.load(Ordering::Relaxed) => FinishReason::Cancelled,
+                    () if wishes.aborted.load(Ordering::Relaxed) => FinishReason::Cancelled,
+                    () if wishes.stopped.load(Ordering::Relaxed) => FinishReason::Enough,
                     () if ends(id) => FinishReason::Stop,
                     () if counted >= budget && bug != Bug::EndsWithoutAReason => {
                         FinishReason::Length
@@ -169,7 +179,7 @@ impl Engine for Toy {
                 let is_stop_token = stop.stop_token_ids.contains(&id);
                 let output = GenerateOutput {
                     token_ids: match finish {
-                        FinishReason::Cancelled => vec![],
+                        FinishReason::Cancelled | FinishReason::Enough => vec![],
                         _ if bug == Bug::SendsEmptyOutputs && step % 2 == 1 => vec![],
                         _ => vec![id],
                     },
@@ -180,6 +190,9 @@ impl Engine for Toy {
                     finish_reason: match bug {
                         Bug::AbortsWithoutAReason if finish == FinishReason::Cancelled => {
                             FinishReason::Length.into()
+                        }
+                        Bug::StopsInSilence if finish == FinishReason::Enough => {
+                            FinishReason::Cancelled.into()
                         }
                         _ => finish.into(),
                     },
@@ -210,10 +223,19 @@ impl Engine for Toy {
     }
 
     fn abort(&self, request: &RequestId) {
-        for ((id, choice), aborted) in &*self.running.lock().unwrap() {
+        for ((id, choice), wishes) in &*self.running.lock().unwrap() {
             let spared = self.bug == Bug::AbortsOnlyTheFirstChoice && *choice > 0;
             if id == request.as_str() && !spared {
-                aborted.store(true, Ordering::Relaxed);
+                wishes.aborted.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn stop(&self, request: &RequestId, choice: u32) {
+        for ((id, index), wishes) in &*self.running.lock().unwrap() {
+            let is_meant = *index == choice || self.bug == Bug::StopsEveryChoice;
+            if id == request.as_str() && is_meant {
+                wishes.stopped.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -261,6 +283,8 @@ macro_rules! catches {
 
 #[tokio::test(start_paused = true)]
 async fn planted_bugs_are_caught() {
+    catches!(ends_one_choice_when_stopped, Bug::StopsEveryChoice);
+    catches!(ends_one_choice_when_stopped, Bug::StopsInSilence);
     catches!(ends_when_aborted, Bug::AbortsOnlyTheFirstChoice);
     catches!(ends_when_aborted, Bug::AbortsWithoutAReason);
     catches!(refuses_a_prompt_without_room, Bug::AcceptsAnyLength);

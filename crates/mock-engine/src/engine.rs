@@ -17,7 +17,8 @@ const CAPABILITIES: Capabilities = Capabilities::GENERATE
     .union(Capabilities::PREFIX_CACHE)
     .union(Capabilities::KV_EVENTS)
     .union(Capabilities::EXACT)
-    .union(Capabilities::PAUSE);
+    .union(Capabilities::PAUSE)
+    .union(Capabilities::STOP);
 
 /// A [`Mocker`] in real time.
 ///
@@ -99,6 +100,10 @@ impl Engine for MockEngine {
 
     fn abort(&self, request: &RequestId) {
         self.shared.abort(request);
+    }
+
+    fn stop(&self, request: &RequestId, choice: u32) {
+        self.shared.stop(request, choice);
     }
 
     fn load(&self) -> Load {

@@ -66,7 +66,7 @@ impl Shared {
     }
 
     pub(crate) fn generate(&self, request: GenerateRequest) -> Result<OutputStream, Error> {
-        let (writer, stream) = self.streams.open(&request.request_id);
+        let (writer, stream) = self.streams.open(&request.request_id, request.choice_index);
         let mut state = self.state.lock();
         state.check()?;
         // A name is free as soon as its stream is dropped.
@@ -89,6 +89,10 @@ impl Shared {
 
     pub(crate) fn abort(&self, request: &RequestId) {
         self.streams.abort(request.as_str());
+    }
+
+    pub(crate) fn stop(&self, request: &RequestId, choice: u32) {
+        self.streams.stop(request.as_str(), choice);
     }
 
     pub(crate) fn load(&self) -> Load {

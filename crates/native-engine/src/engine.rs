@@ -191,7 +191,7 @@ impl Engine for NativeEngine {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
-        let (writer, stream) = self.streams.open(&request.request_id);
+        let (writer, stream) = self.streams.open(&request.request_id, request.choice_index);
         async move {
             // Dropping this future drops the stream, and with it the request.
             let accepted = self.ask(|reply| Command::Generate {
@@ -207,6 +207,10 @@ impl Engine for NativeEngine {
 
     fn abort(&self, request: &RequestId) {
         self.streams.abort(request.as_str());
+    }
+
+    fn stop(&self, request: &RequestId, choice: u32) {
+        self.streams.stop(request.as_str(), choice);
     }
 
     fn load(&self) -> Load {

@@ -36,7 +36,8 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities::GENERATE
     .union(Capabilities::PREFIX_CACHE)
     .union(Capabilities::KV_EVENTS)
     .union(Capabilities::EXACT)
-    .union(Capabilities::PAUSE);
+    .union(Capabilities::PAUSE)
+    .union(Capabilities::STOP);
 
 /// Llama models have one.
 const GROUP: CacheGroup = CacheGroup(0);

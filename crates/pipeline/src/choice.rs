@@ -159,7 +159,7 @@ fn end(output: &GenerateOutput, stop: &StopConditions) -> Result<End, Violation>
         }
         (_, Some(_)) => Err(Violation::StopToken),
         (FinishReason::Length, None) => Ok(End::Finish(Finish::Length)),
-        (FinishReason::Cancelled, None) => Ok(End::Cancelled),
+        (FinishReason::Cancelled | FinishReason::Enough, None) => Ok(End::Cancelled),
         (FinishReason::Unspecified, None) => Ok(End::No),
     }
 }

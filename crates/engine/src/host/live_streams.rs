@@ -26,7 +26,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Live {
     next: u64,
-    streams: FxHashMap<u64, (String, SharedSlot)>,
+    streams: FxHashMap<u64, (String, u32, SharedSlot)>,
 }
 
 impl LiveStreams {
@@ -42,14 +42,14 @@ impl LiveStreams {
         }
     }
 
-    /// The two ends of a stream for a request.
-    pub fn open(&self, request: &str) -> (OutputWriter, OutputStream) {
+    /// The two ends of a stream for a choice of a request.
+    pub fn open(&self, request: &str, choice: u32) -> (OutputWriter, OutputStream) {
         let slot = SharedSlot::default();
         let mut live = self.shared.live.lock();
         let number = live.next;
         live.next += 1;
         live.streams
-            .insert(number, (request.to_owned(), slot.clone()));
+            .insert(number, (request.to_owned(), choice, slot.clone()));
         drop(live);
         let writer = OutputWriter::new(number, slot.clone(), self.shared.clone());
         (writer, OutputStream::new(slot, self.shared.clone()))
@@ -57,10 +57,23 @@ impl LiveStreams {
 
     /// Marks the streams of a request as unwanted, and wakes the engine if there are any.
     pub fn abort(&self, request: &str) {
+        self.end(|id, _| id == request, SharedSlot::abort);
+    }
+
+    /// Marks the streams of one choice of a request as complete, and wakes the engine if there are
+    /// any.
+    pub fn stop(&self, request: &str, choice: u32) {
+        self.end(
+            |id, index| id == request && index == choice,
+            SharedSlot::stop,
+        );
+    }
+
+    fn end(&self, is_meant: impl Fn(&str, u32) -> bool, mark: impl Fn(&SharedSlot)) {
         let mut found = false;
-        for (id, slot) in self.shared.live.lock().streams.values() {
-            if id == request {
-                slot.abort();
+        for (id, choice, slot) in self.shared.live.lock().streams.values() {
+            if is_meant(id, *choice) {
+                mark(slot);
                 found = true;
             }
         }
@@ -80,7 +93,7 @@ impl LiveStreams {
         let slots: Vec<_> = live
             .streams
             .values()
-            .map(|(_, slot)| slot.clone())
+            .map(|(_, _, slot)| slot.clone())
             .collect();
         drop(live);
         for slot in slots {

@@ -22,6 +22,7 @@ struct Slot {
     /// The consumer is gone.
     is_dropped: bool,
     is_aborted: bool,
+    is_stopped: bool,
     consumer: Option<Waker>,
 }
 
@@ -32,6 +33,8 @@ pub enum Unwanted {
     Dropped,
     /// The request was aborted, and the consumer waits for the last output.
     Aborted,
+    /// The choice was stopped: the consumer has what it needs, and waits for the last output.
+    Stopped,
 }
 
 /// The engine's end of a stream.
@@ -53,6 +56,10 @@ pub struct OutputStream {
 impl SharedSlot {
     pub(super) fn abort(&self) {
         self.0.lock().is_aborted = true;
+    }
+
+    pub(super) fn stop(&self) {
+        self.0.lock().is_stopped = true;
     }
 
     pub(super) fn fail(&self, error: Error) {
@@ -104,10 +111,11 @@ impl OutputWriter {
     /// Whether the choice should end, and why.
     pub fn unwanted(&self) -> Option<Unwanted> {
         let slot = self.slot.0.lock();
-        match (slot.is_dropped, slot.is_aborted) {
-            (true, _) => Some(Unwanted::Dropped),
-            (false, true) => Some(Unwanted::Aborted),
-            (false, false) => None,
+        match (slot.is_dropped, slot.is_aborted, slot.is_stopped) {
+            (true, _, _) => Some(Unwanted::Dropped),
+            (false, true, _) => Some(Unwanted::Aborted),
+            (false, false, true) => Some(Unwanted::Stopped),
+            (false, false, false) => None,
         }
     }
 }
@@ -210,7 +218,7 @@ mod tests {
     #[test]
     fn what_was_not_taken_is_one_output() {
         let (live, wakes) = streams();
-        let (writer, mut stream) = live.open("a");
+        let (writer, mut stream) = live.open("a", 0);
         assert!(next(&mut stream).is_none());
         writer.send(output(&[1], FinishReason::Unspecified));
         writer.send(output(&[2, 3], FinishReason::Unspecified));
@@ -230,9 +238,9 @@ mod tests {
     #[test]
     fn an_abort_marks_the_streams_of_its_request() {
         let (live, wakes) = streams();
-        let (one, _one) = live.open("a");
-        let (two, _two) = live.open("a");
-        let (other, _other) = live.open("b");
+        let (one, _one) = live.open("a", 0);
+        let (two, _two) = live.open("a", 1);
+        let (other, _other) = live.open("b", 0);
         live.abort("c");
         assert!(!live.take_unwanted());
         live.abort("a");
@@ -244,9 +252,25 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_marks_one_choice_and_an_abort_is_more() {
+        let (live, wakes) = streams();
+        let (one, _one) = live.open("a", 0);
+        let (two, _two) = live.open("a", 1);
+        live.stop("b", 1);
+        live.stop("a", 2);
+        assert!(!live.take_unwanted());
+        live.stop("a", 1);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        assert_eq!(one.unwanted(), None);
+        assert_eq!(two.unwanted(), Some(Unwanted::Stopped));
+        live.abort("a");
+        assert_eq!(two.unwanted(), Some(Unwanted::Aborted));
+    }
+
+    #[test]
     fn a_dropped_stream_is_unwanted() {
         let (live, wakes) = streams();
-        let (writer, stream) = live.open("a");
+        let (writer, stream) = live.open("a", 0);
         drop(stream);
         assert_eq!(writer.unwanted(), Some(Unwanted::Dropped));
         assert!(live.take_unwanted());
@@ -256,8 +280,8 @@ mod tests {
     #[test]
     fn the_end_of_an_engine_ends_its_streams_after_what_is_pending() {
         let (live, _) = streams();
-        let (writer, mut stream) = live.open("a");
-        let (gone, mut ended) = live.open("b");
+        let (writer, mut stream) = live.open("a", 0);
+        let (gone, mut ended) = live.open("b", 0);
         gone.send(output(&[9], FinishReason::Length));
         drop(gone);
         writer.send(output(&[1], FinishReason::Unspecified));

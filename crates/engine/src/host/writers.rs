@@ -56,9 +56,15 @@ impl<K: Copy + Eq + Hash> Writers<K> {
         for (choice, why) in unwanted {
             let last = abort(choice);
             let writer = self.0.remove(&choice);
-            if let (Some(writer), Some(last), Unwanted::Aborted) = (writer, last, why) {
-                writer.send(last);
+            let (Some(writer), Some(mut last)) = (writer, last) else {
+                continue;
+            };
+            match why {
+                Unwanted::Dropped => continue,
+                Unwanted::Aborted => {}
+                Unwanted::Stopped => last.finish_reason = FinishReason::Enough.into(),
             }
+            writer.send(last);
         }
     }
 

@@ -29,6 +29,7 @@ use super::kv_following::{self, KvRepairs};
 use super::kv_stream::kv_stream;
 use super::load::KnownLoad;
 use super::names::report_topic;
+use super::stops::Stops;
 use crate::{
     Capabilities, Control, EmbedOutput, EmbedRequest, EncodeOutput, EncodeRequest, Engine,
     EngineInfo, GenerateRequest, GenerateStream, KvEventStream, Load, MediaOutput, MediaRequest,
@@ -62,6 +63,7 @@ pub struct RemoteEngine {
     tasks: Tasks,
     runtime: Handle,
     load: KnownLoad,
+    stops: Stops,
     /// What takes the worker's reports, once someone has looked at its load.
     report_task: OnceLock<TaskHandle>,
 }
@@ -92,6 +94,7 @@ impl RemoteEngine {
             tasks: tasks.clone(),
             runtime: Handle::current(),
             load: KnownLoad::new(load),
+            stops: Stops::default(),
             report_task: OnceLock::new(),
         })
     }
@@ -206,10 +209,15 @@ impl Engine for RemoteEngine {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<GenerateStream, Error>> {
-        let mut frames = self.open(encode_generate(request));
+        let (stoppable, stop) = (self.stops).begin(&request.request_id, request.choice_index);
+        let request = StreamRequest {
+            stop,
+            ..StreamRequest::of(encode_generate(request))
+        };
+        let mut frames = self.planes.requests.open(&self.instance.address, request);
         async move {
             let _: worker::Accepted = decode(first(&mut frames).await?)?;
-            Ok(Outputs::new(frames).boxed())
+            Ok(Outputs::new(frames, stoppable).boxed())
         }
         .boxed()
     }
@@ -221,6 +229,10 @@ impl Engine for RemoteEngine {
             // A worker that cannot be reached has nothing to abort.
             let _: Result<worker::Done, Error> = done.await;
         });
+    }
+
+    fn stop(&self, request: &RequestId, choice: u32) {
+        self.stops.stop(request.as_str(), choice);
     }
 
     fn load(&self) -> Load {

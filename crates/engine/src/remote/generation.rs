@@ -7,19 +7,23 @@ use forebay_runtime::ResponseStream;
 use futures::{Stream, StreamExt as _};
 
 use super::frames::{broken, decode};
+use super::stops::Stoppable;
 
 /// The outputs of a generation that a worker has accepted.
 pub(super) struct Outputs {
     frames: ResponseStream,
     has_ended: bool,
+    /// It can be asked to stop for as long as it is here.
+    _stoppable: Option<Stoppable>,
 }
 
 impl Outputs {
     /// `frames` are those after the first.
-    pub(super) fn new(frames: ResponseStream) -> Self {
+    pub(super) fn new(frames: ResponseStream, stoppable: Option<Stoppable>) -> Self {
         Self {
             frames,
             has_ended: false,
+            _stoppable: stoppable,
         }
     }
 }

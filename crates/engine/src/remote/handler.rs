@@ -24,7 +24,7 @@ use super::kv_publisher::KvPublisher;
 use super::kv_truth::KvTruth;
 use super::progress::{Generations, Mark, Progress};
 use super::report_publisher::ReportPublisher;
-use crate::{Control, Engine, GenerateStream, Load};
+use crate::{Control, Engine, GenerateRequest, GenerateStream, Load};
 
 /// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
 ///
@@ -144,7 +144,7 @@ impl EngineHandler {
         .boxed()
     }
 
-    fn answer(&self, operation: Operation) -> ResponseStream {
+    fn answer(&self, operation: Operation, stop: BoxFuture<'static, ()>) -> ResponseStream {
         let engine = self.engine.clone();
         match operation {
             Operation::Generate(_) if self.refuses_while_paused && self.is_paused() => {
@@ -155,6 +155,7 @@ impl EngineHandler {
             Operation::Generate(request) => {
                 self.begun.notify_one();
                 Generation {
+                    stop: Stop::new(engine.clone(), &request, stop),
                     state: State::Starting(async move { engine.generate(request).await }.boxed()),
                     unavailable: self.unavailable.clone(),
                     mark: self.generations.begin(),
@@ -188,7 +189,7 @@ impl EngineHandler {
 impl StreamHandler for EngineHandler {
     fn handle(&self, request: StreamRequest) -> ResponseStream {
         match decode_operation(request.first) {
-            Ok(Some(operation)) => self.answer(operation),
+            Ok(Some(operation)) => self.answer(operation, request.stop),
             Ok(None) => one(Err(unknown("operation"))),
             Err(error) => one(Err(error)),
         }
@@ -224,8 +225,43 @@ fn unknown(what: &str) -> Error {
 /// The answer to a generation: `Accepted`, then each output.
 struct Generation {
     state: State,
+    /// None once it has been passed on, or cannot be.
+    stop: Option<Stop>,
     unavailable: Arc<Notify>,
     mark: Mark,
+}
+
+/// A client's wish for the end of a generation, for the engine.
+struct Stop {
+    asked: BoxFuture<'static, ()>,
+    engine: Arc<dyn Engine>,
+    request: RequestId,
+    choice: u32,
+}
+
+impl Stop {
+    /// None for a request that has no proper name: no engine takes it.
+    fn new(
+        engine: Arc<dyn Engine>,
+        request: &GenerateRequest,
+        asked: BoxFuture<'static, ()>,
+    ) -> Option<Self> {
+        Some(Self {
+            asked,
+            engine,
+            request: RequestId::new(&request.request_id).ok()?,
+            choice: request.choice_index,
+        })
+    }
+
+    /// Asks the engine once the client has asked; whether that is so.
+    fn is_passed_on(&mut self, context: &mut Context<'_>) -> bool {
+        let is_asked = self.asked.poll_unpin(context).is_ready();
+        if is_asked {
+            self.engine.stop(&self.request, self.choice);
+        }
+        is_asked
+    }
 }
 
 enum State {
@@ -245,6 +281,7 @@ impl Generation {
                 Err(error) => Some(Err(error)),
             }),
             State::Running(outputs) => {
+                self.stop.take_if(|stop| stop.is_passed_on(context));
                 let output = ready!(outputs.poll_next_unpin(context));
                 if let Some(Ok(_)) = &output {
                     self.mark.gives();

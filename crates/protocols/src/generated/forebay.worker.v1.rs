@@ -716,6 +716,8 @@ pub enum FinishReason {
     Length = 2,
     /// Aborted by request.
     Cancelled = 3,
+    /// Stopped by request: the client has all that it needs.
+    Enough = 4,
 }
 impl FinishReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -728,6 +730,7 @@ impl FinishReason {
             Self::Stop => "FINISH_REASON_STOP",
             Self::Length => "FINISH_REASON_LENGTH",
             Self::Cancelled => "FINISH_REASON_CANCELLED",
+            Self::Enough => "FINISH_REASON_ENOUGH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -737,6 +740,7 @@ impl FinishReason {
             "FINISH_REASON_STOP" => Some(Self::Stop),
             "FINISH_REASON_LENGTH" => Some(Self::Length),
             "FINISH_REASON_CANCELLED" => Some(Self::Cancelled),
+            "FINISH_REASON_ENOUGH" => Some(Self::Enough),
             _ => None,
         }
     }
