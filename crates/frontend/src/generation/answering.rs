@@ -9,7 +9,7 @@ use forebay_pipeline::{AttemptId, Command, Finish, Outcome, Request, Step};
 use forebay_protocols::openai::Usage;
 use forebay_protocols::worker::TokenLogprobs;
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{CancelCause, Context as RequestContext};
+use forebay_runtime::{CancelCause, Context as RequestContext, TaskKind, Tasks};
 use forebay_tokens::TokenId;
 use futures::future::{BoxFuture, FutureExt};
 
@@ -36,8 +36,9 @@ pub(crate) struct Part {
 
 /// A request that workers are working on: its attempts, the ledger of its life, and its text.
 ///
-/// It owns no task: it goes on while it is asked for the next parts, and dropping it ends
-/// everything in the engines. Its record ends with it, whatever its end.
+/// It goes on while it is asked for the next parts, and dropping it ends everything in the engines.
+/// Only an engine whose choice is complete before it knows is let to end by itself, in a task. Its
+/// record ends with it, whatever its end.
 pub(crate) struct Answering {
     request: Request,
     placing: Placing,
@@ -55,6 +56,8 @@ pub(crate) struct Answering {
     killed: BoxFuture<'static, CancelCause>,
     /// The field of the client's request that the prompt came from.
     prompt_field: &'static str,
+    /// What outlives it: the ends of choices that are complete.
+    tasks: Tasks,
     /// Until the end.
     record: Option<Record>,
 }
@@ -70,6 +73,7 @@ impl Answering {
         prepared: Prepared,
         context: RequestContext,
         waiting: Arc<Waiting>,
+        tasks: Tasks,
         record: Record,
     ) -> Result<Self, Error> {
         // The record's clock is the ledger's.
@@ -96,6 +100,7 @@ impl Answering {
             early: Vec::new(),
             killed: async move { context.killed().await }.boxed(),
             prompt_field: prepared.prompt_field,
+            tasks,
             record: Some(record),
         };
         answering.carry_out();
@@ -258,8 +263,19 @@ impl Answering {
         while let Some(command) = self.request.next_command() {
             match command {
                 Command::Dispatch { attempt, request } => self.dispatch(attempt, *request),
+                Command::Abort(attempt) if self.request.finish(attempt.choice).is_some() => {
+                    self.complete(attempt);
+                }
                 Command::Abort(attempt) => self.attempts.end(attempt),
             }
+        }
+    }
+
+    /// A choice is complete, and its engine does not know: it is asked for the end beside the answer.
+    fn complete(&mut self, attempt: AttemptId) {
+        if let Some(remainder) = self.attempts.complete(attempt) {
+            let end = remainder.end(self.request.plan().id.clone(), attempt.choice);
+            self.tasks.spawn(TaskKind::Request, "remainder", end);
         }
     }
 

@@ -1,13 +1,15 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use forebay_engine::{GenerateOutput, GenerateRequest, GenerateStream};
+use forebay_engine::{Capabilities, Engine, GenerateOutput, GenerateRequest, GenerateStream};
 use forebay_pipeline::AttemptId;
 use forebay_protocols::Error;
 use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{SelectAll, StreamExt};
 
+use super::remainder::Remainder;
 use crate::pool::{Booking, Place, Placed};
 
 /// One attempt at one choice: a worker is waited for, takes the request, and generates. Dropping it
@@ -23,12 +25,14 @@ enum State {
     /// A worker has it.
     Offered {
         accepted: BoxFuture<'static, Result<GenerateStream, Error>>,
+        engine: Arc<dyn Engine>,
         at: Place,
         booking: Booking,
     },
     /// A worker has accepted it.
     Running {
         outputs: GenerateStream,
+        engine: Arc<dyn Engine>,
         booking: Booking,
     },
     Over,
@@ -86,7 +90,9 @@ impl Attempt {
                         Err(error) => self.over(Event::Refused(at, error)),
                     };
                 }
-                State::Running { outputs, booking } => {
+                State::Running {
+                    outputs, booking, ..
+                } => {
                     return match ready!(outputs.as_mut().poll_next(cx)) {
                         Some(Ok(output)) => {
                             booking.generated(output.token_ids.len());
@@ -102,8 +108,15 @@ impl Attempt {
     }
 
     fn run(&mut self, outputs: GenerateStream) {
-        if let State::Offered { booking, .. } = std::mem::replace(&mut self.state, State::Over) {
-            self.state = State::Running { outputs, booking };
+        if let State::Offered {
+            engine, booking, ..
+        } = std::mem::replace(&mut self.state, State::Over)
+        {
+            self.state = State::Running {
+                outputs,
+                engine,
+                booking,
+            };
         }
     }
 
@@ -115,9 +128,10 @@ impl Attempt {
 
 impl State {
     fn offered(placed: Placed, request: GenerateRequest) -> Self {
-        let engine = placed.engine;
+        let engine = placed.engine.clone();
         Self::Offered {
             accepted: Box::pin(async move { engine.generate(request).await }),
+            engine: placed.engine,
             at: placed.place,
             booking: placed.booking,
         }
@@ -166,6 +180,24 @@ impl Attempts {
                     attempt.state = State::Over;
                 }
             }
+        }
+    }
+
+    /// Ends an attempt whose choice is complete, if it goes on; gives what is left of it where the
+    /// engine can be asked for the end. What is booked for it is given back.
+    pub(super) fn complete(&mut self, id: AttemptId) -> Option<Remainder> {
+        let attempt = match self {
+            Self::One(one) => one.as_mut(),
+            Self::Many(many) => many.iter_mut().find(|attempt| attempt.id == id),
+        };
+        let attempt = attempt.filter(|attempt| attempt.id == id)?;
+        match std::mem::replace(&mut attempt.state, State::Over) {
+            State::Running {
+                engine, outputs, ..
+            } if engine.info().capabilities.contains(Capabilities::STOP) => {
+                Some(Remainder { engine, outputs })
+            }
+            _ => None,
         }
     }
 

@@ -5,6 +5,7 @@ mod attempt;
 mod echo;
 mod placing;
 mod prepare;
+mod remainder;
 mod waiting;
 
 pub(crate) use answering::{Answering, Part};

@@ -85,7 +85,8 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         prepared.asked_model.clone(),
         &prepared.text,
     );
-    let answering = match Answering::start(prepared, context, app.waiting.clone(), record).await {
+    let (waiting, tasks) = (app.waiting.clone(), app.tasks.clone());
+    let answering = match Answering::start(prepared, context, waiting, tasks, record).await {
         Ok(answering) => answering,
         Err(error) => return Refusal::from(error).into_response(),
     };

@@ -17,6 +17,7 @@ mod process;
 mod refusals;
 mod replicas;
 mod server;
+mod stops;
 mod streams;
 #[cfg(feature = "tcp")]
 mod unreached;
