@@ -242,11 +242,11 @@ async fn planted_bugs_are_caught() {
         request_plane::ends_with_its_server,
         buggy(Bug::EndsInSilenceWithItsServer)
     );
+    catches!(request_plane::carries_stops, buggy(Bug::ForgetsStops));
     catches!(
         request_plane::carries_errors_whole,
         buggy(Bug::ForgetsTheField)
     );
-    catches!(request_plane::carries_stops, buggy(Bug::ForgetsStops));
     catches!(
         request_plane::ends_with_its_client,
         buggy(Bug::KeepsWhatTheClientLeft)
