@@ -25,10 +25,12 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// the third question without an answer.
 const PING: Duration = Duration::from_secs(1);
 /// The pause before the server is asked for a sign of life that shows whether it is away. That is
-/// known sooner than that a connection is broken, and than that a peer behind it is silent.
-const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// known sooner than that a connection is broken, and than that a peer behind it is silent. From
+/// then on this process is silent itself, so that a peer that can still hear it needs both times
+/// to find that it cannot be reached: together they stay below 1.5 s.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may take to answer.
-const PROBE: Duration = Duration::from_millis(600);
+const PROBE: Duration = Duration::from_millis(300);
 /// What a check may be late by.
 const LATE: Duration = Duration::from_millis(100);
 /// How long to wait for what has been sent to arrive at the server.
@@ -45,7 +47,7 @@ const SUBSCRIPTION_MESSAGES: usize = 8_192;
 ///
 /// A connection that breaks is made again for as long as it takes, after pauses of at most 250 ms,
 /// and every subscription with it. What was in flight is lost. A server that does not answer within
-/// 600 ms counts as away until it does.
+/// 300 ms counts as away until it does.
 ///
 /// Metrics: `forebay_nats_*`.
 #[derive(Clone)]

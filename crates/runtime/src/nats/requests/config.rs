@@ -29,7 +29,9 @@ pub struct NatsPlaneConfig {
     pub connect_timeout: Duration,
     /// A session that is otherwise silent says so often that it is there. Default 250 ms.
     pub heartbeat: Duration,
-    /// A peer that says nothing for so long is lost, unless the server is away. Default 1.2 s.
+    /// A peer that says nothing for so long is lost, unless the server is away. Shorter than
+    /// over TCP, for it begins only once a peer that no longer hears the server has found that out.
+    /// Default 1 s.
     pub silence: Duration,
     /// How long streams outlive an absence of the server, and requests wait for its end: longer
     /// than over TCP, for a server takes its time to start anew. Default 10 s.
@@ -50,7 +52,7 @@ impl Default for NatsPlaneConfig {
             max_unacknowledged_bytes: 1 << 20,
             connect_timeout: Duration::from_secs(1),
             heartbeat: session.heartbeat,
-            silence: session.silence,
+            silence: Duration::from_secs(1),
             grace: Duration::from_secs(10),
             idle: Duration::from_secs(60),
         }
