@@ -25,6 +25,8 @@ struct Stream {
     sent_bytes: usize,
     /// This side has ended its half.
     ended: bool,
+    /// It has reset the stream.
+    left: bool,
     /// For [`Event::Writable`].
     waiting: bool,
     /// Chunks that came and are not taken, with whether they are the last of a message.
@@ -84,6 +86,7 @@ impl Side {
             sent: 0,
             sent_bytes: 0,
             ended: false,
+            left: false,
             waiting: false,
             inbox: VecDeque::new(),
             assembler: Assembler::default(),
@@ -118,7 +121,7 @@ impl Side {
             _ => None,
         };
         if resets.is_some_and(|after| stream.sent >= after) {
-            stream.ended = true;
+            (stream.ended, stream.left) = (true, true);
             stream.inbox.clear();
             self.session.reset(id, error(stream.number));
             return;
@@ -145,7 +148,11 @@ impl Side {
             stream.ended = true;
             match of.ending {
                 Ending::ServerFails if !self.up => self.session.fail(id, error(stream.number)),
-                _ if resets.is_some() => self.session.reset(id, error(stream.number)),
+                _ if resets.is_some() => {
+                    stream.left = true;
+                    stream.inbox.clear();
+                    self.session.reset(id, error(stream.number));
+                }
                 _ => self.session.finish(id),
             }
             return;
@@ -209,7 +216,8 @@ impl Side {
                 }
                 Event::Chunk { id, bytes, last } => {
                     let stream = self.live(id)?;
-                    if !stream.ended || stream.peer.is_none() {
+                    // What it said before it heard of the reset may still be told of.
+                    if !stream.left {
                         stream.inbox.push_back((bytes, last));
                     }
                 }
