@@ -1,7 +1,5 @@
 //! Hot paths of the router: what a request and a KV event pay.
 
-use std::time::Duration;
-
 use forebay_router::{
     BookingId, FlatIndex, OwnerId, PrefixIndex, Request, Router, RouterConfig, Selector,
     WorkerRank, WorkerSpec,
@@ -108,7 +106,7 @@ fn request(workers: u64) {
                 ..Request::new(&chain[SHARED as usize..], 16 * (BLOCKS - SHARED))
             };
             let id = BookingId::new(OwnerId(1), at * 8 + n);
-            (router.reserve(&request, id, Duration::ZERO, 0)).expect("it is there");
+            (router.reserve(&request, id, 0)).expect("it is there");
         }
     }
     let chain = chain(1_000_000);
@@ -119,7 +117,7 @@ fn request(workers: u64) {
     let id = BookingId::new(OwnerId(2), 0);
     let request = Request::new(chain, 16 * 32 + 5);
     let decision = measured(|| {
-        let decision = router.reserve(&request, id, Duration::ZERO, 7);
+        let decision = router.reserve(&request, id, 7);
         router.first_token(id);
         router.release(id);
         decision

@@ -98,7 +98,7 @@ fn main() {
                 .map(|(n, chain)| {
                     let id = BookingId::new(OwnerId(2), n);
                     let request = Request::new(chain, 32 * 16 + 5);
-                    let decision = router.reserve(&request, id, Duration::ZERO, n);
+                    let decision = router.reserve(&request, id, n);
                     router.first_token(id);
                     router.release(id);
                     decision.map_or(0, |decision| decision.at.worker.0 as usize)
@@ -122,7 +122,7 @@ fn busy_router(workers: u64) -> Router {
                 ..Request::new(&chain, 16 * 32)
             };
             let id = BookingId::new(OwnerId(1), at * 32 + n);
-            (router.reserve(&request, id, Duration::ZERO, 0)).expect("it is there");
+            (router.reserve(&request, id, 0)).expect("it is there");
             router.first_token(id);
         }
     }

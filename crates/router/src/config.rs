@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use forebay_tokens::Tier;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +13,6 @@ pub struct RouterConfig {
     /// The most memory the prefix index takes; at least 1 MiB. Default 256 MiB: some 8 million
     /// blocks.
     pub max_index_bytes: usize,
-    /// How long a booking lives that nobody ends, in seconds; more than 0. Default 3600.
-    pub booking_lifetime_seconds: f64,
     /// Whether the prompt of a running request counts as cached where it runs. Without it a burst
     /// of requests with one prefix spreads over all workers before the first KV event is there.
     /// False where engines cache no prefixes. Default true.
@@ -58,7 +54,6 @@ impl Default for RouterConfig {
         Self {
             mode: Mode::Kv,
             max_index_bytes: 256 << 20,
-            booking_lifetime_seconds: 3600.0,
             credit_running_requests: true,
             expected_output_tokens: 256,
             weights: Weights::default(),
@@ -90,7 +85,6 @@ impl RouterConfig {
         if self.max_index_bytes < 1 << 20 {
             return error("max_index_bytes", "at least 1 MiB");
         }
-        self.booking_lifetime()?;
         let Weights {
             queue,
             prefill,
@@ -120,16 +114,6 @@ impl RouterConfig {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn booking_lifetime(&self) -> Result<Duration, ConfigError> {
-        match Duration::try_from_secs_f64(self.booking_lifetime_seconds) {
-            Ok(lifetime) if !lifetime.is_zero() => Ok(lifetime),
-            _ => Err(ConfigError {
-                setting: "booking_lifetime_seconds",
-                expected: "a number of seconds of more than 0",
-            }),
-        }
     }
 }
 

@@ -1,7 +1,5 @@
 mod choosing;
 
-use std::time::Duration;
-
 use forebay_tokens::{BlockSize, KvEvent};
 use rustc_hash::FxHashMap;
 
@@ -62,7 +60,7 @@ impl<I: PrefixIndex> Router<I> {
     ) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
-            book: LoadBook::new(Some(config.booking_lifetime()?)),
+            book: LoadBook::new(),
             config,
             block_size,
             index,
@@ -132,8 +130,8 @@ impl<I: PrefixIndex> Router<I> {
         self.index.remove(at);
     }
 
-    /// Makes a change that another router told of; `now` as in [`Selector::reserve`].
-    pub fn take(&mut self, change: &ReplicaChange, now: Duration) {
+    /// Makes a change that another router told of.
+    pub fn take(&mut self, change: &ReplicaChange) {
         match change {
             ReplicaChange::Booked(id, booking) => {
                 let booked = Booking {
@@ -143,7 +141,7 @@ impl<I: PrefixIndex> Router<I> {
                     prompt_tokens: booking.prompt_tokens,
                     prefill_tokens: booking.prefill_tokens,
                 };
-                self.book.book(*id, booked, now);
+                self.book.book(*id, booked);
                 if booking.has_first_token {
                     self.book.first_token(*id);
                 }
@@ -160,13 +158,6 @@ impl<I: PrefixIndex> Router<I> {
     /// were.
     pub fn release_owner(&mut self, owner: OwnerId) -> usize {
         self.book.end_owner(owner)
-    }
-
-    /// Ends what was booked [`RouterConfig::booking_lifetime_seconds`] before `now` or earlier:
-    /// whoever should have ended it did not. To be called every now and then. Returns how many
-    /// bookings these were.
-    pub fn expire(&mut self, now: Duration) -> usize {
-        self.book.expire(now)
     }
 
     /// The workers and what is booked at each, in the order of their ids.
@@ -215,7 +206,6 @@ impl<I: PrefixIndex> Selector for Router<I> {
         &mut self,
         request: &Request<'_>,
         booking: BookingId,
-        now: Duration,
         random: u64,
     ) -> Result<Decision, Error> {
         self.book.end(booking);
@@ -230,7 +220,7 @@ impl<I: PrefixIndex> Selector for Router<I> {
             prompt_tokens: request.prompt_tokens,
             prefill_tokens: decision.prefill_tokens,
         };
-        self.book.book(booking, booked, now);
+        self.book.book(booking, booked);
         Ok(decision)
     }
 

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use crate::{BookingId, Candidate, Decision, Error, Request};
 
 /// Who chooses workers for requests, and keeps count of what it chose.
@@ -19,9 +17,8 @@ pub trait Selector {
 
     /// Chooses a worker as [`Self::select`] does and books the request there, in one: what is
     /// chosen next sees it. A booking of that id that is still there is ended first, so that a
-    /// request may be reserved again elsewhere.
-    ///
-    /// `now` is the time since any moment the caller likes; it must not go back between calls.
+    /// request may be reserved again elsewhere. It stays booked until it is released, however long
+    /// that takes.
     ///
     /// # Errors
     ///
@@ -30,7 +27,6 @@ pub trait Selector {
         &mut self,
         request: &Request<'_>,
         booking: BookingId,
-        now: Duration,
         random: u64,
     ) -> Result<Decision, Error>;
 

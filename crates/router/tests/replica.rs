@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use forebay_router::{
     Booking, BookingBatch, BookingEvent, BookingId, BookingLog, Followed, Load, LoadBook, OwnerId,
@@ -13,7 +12,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 const OWNER: OwnerId = OwnerId(7);
-const NOW: Duration = Duration::ZERO;
 
 fn rank(worker: u64) -> WorkerRank {
     WorkerId(worker).into()
@@ -39,7 +37,7 @@ struct Owner {
 impl Owner {
     fn new() -> Self {
         Self {
-            book: LoadBook::new(None),
+            book: LoadBook::new(),
             log: BookingLog::new(),
         }
     }
@@ -56,7 +54,7 @@ impl Owner {
                     prompt_tokens: shared.prompt_tokens,
                     prefill_tokens: shared.prefill_tokens,
                 };
-                self.book.book(name(id), booked, NOW);
+                self.book.book(name(id), booked);
                 self.log.booked(id, shared);
             }
             Step::FirstToken(id) => {
@@ -115,7 +113,7 @@ impl Other {
 
     fn change(&mut self, changes: &[ReplicaChange]) {
         for change in changes {
-            self.router.take(change, NOW);
+            self.router.take(change);
         }
     }
 

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use forebay_perf_model::{Coefficients, PerfModel, Polynomial};
 use forebay_router::{
@@ -58,7 +57,7 @@ fn stored(tier: Tier, blocks: &[RoutingHash]) -> KvEvent {
 fn reserve(router: &mut Router, id: u64, random: u64) -> WorkerRank {
     let chain = chain(1_000_000 + id, 4);
     let request = Request::new(&chain, tokens(&chain));
-    let decision = router.reserve(&request, booking(id), Duration::ZERO, random);
+    let decision = router.reserve(&request, booking(id), random);
     decision.unwrap().at
 }
 
@@ -94,7 +93,7 @@ fn round_robin_takes_turns_while_workers_come_and_go() {
         target: Some(worker(2)),
         ..request_of(&[])
     };
-    let at = router.reserve(&request, booking(0), Duration::ZERO, 0);
+    let at = router.reserve(&request, booking(0), 0);
     assert_eq!(at.unwrap().at, worker(2));
     let request = request_of(&[]);
     assert_eq!(router.select(&request, 0).unwrap().at, worker(2));
@@ -127,7 +126,7 @@ fn power_of_two_takes_the_less_loaded_of_two() {
                 ..request_of(&[])
             };
             let id = booking(10 * id + more);
-            router.reserve(&request, id, Duration::ZERO, 0).unwrap();
+            router.reserve(&request, id, 0).unwrap();
         }
     }
     // Requests: 1, 2 and 0. The busiest is never chosen, the idlest two times of three.
@@ -203,7 +202,7 @@ fn nobody_to_go_to_is_said_precisely() {
     let excluded = [worker(1), worker(2)];
     let mut request = request_of(&[]);
     request.excluded = &excluded;
-    let error = router.reserve(&request, booking(1), Duration::ZERO, 0);
+    let error = router.reserve(&request, booking(1), 0);
     let error = error.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -235,9 +234,7 @@ fn kv_goes_where_the_prefix_is_until_that_is_too_busy() {
             target: Some(worker(1)),
             ..request_of(&other)
         };
-        router
-            .reserve(&request, booking(id), Duration::ZERO, 0)
-            .unwrap();
+        router.reserve(&request, booking(id), 0).unwrap();
     };
     // A request of 10 blocks that waits for its prefill outweighs the 8 that are cached, and while
     // it decodes it does not; three of them do.
@@ -259,14 +256,10 @@ fn kv_goes_where_the_prefix_is_until_that_is_too_busy() {
 fn a_burst_with_one_prefix_stays_together_before_any_event() {
     let mut router = router(Mode::Kv, 4);
     let prompt = chain(1, 40);
-    let first = router
-        .reserve(&request_of(&prompt), booking(1), Duration::ZERO, 3)
-        .unwrap();
+    let first = router.reserve(&request_of(&prompt), booking(1), 3).unwrap();
     assert_eq!(first.prefill_tokens, 640);
     router.first_token(booking(1));
-    let second = router
-        .reserve(&request_of(&prompt), booking(2), Duration::ZERO, 4)
-        .unwrap();
+    let second = router.reserve(&request_of(&prompt), booking(2), 4).unwrap();
     assert_eq!(second.at, first.at);
     // Its last token is computed in any case.
     assert_eq!(second.prefill_tokens, 1);
@@ -281,7 +274,7 @@ fn a_burst_with_one_prefix_stays_together_before_any_event() {
     router.add_worker(worker(0), WorkerSpec::default());
     for id in 0..2 {
         let decision = router
-            .reserve(&request_of(&prompt), booking(id), Duration::ZERO, 0)
+            .reserve(&request_of(&prompt), booking(id), 0)
             .unwrap();
         assert_eq!(decision.prefill_tokens, 640);
     }
@@ -340,17 +333,14 @@ fn a_worker_that_returns_has_its_bookings_and_no_blocks() {
 }
 
 #[test]
-fn what_nobody_ends_ends_by_its_owner_or_its_age() {
+fn what_nobody_ends_ends_with_its_owner() {
     let mut router = router(Mode::RoundRobin, 2);
     for id in 0..6 {
         reserve(&mut router, id, 0);
     }
     assert_eq!(router.release_owner(OwnerId(2)), 0);
-    assert_eq!(router.expire(Duration::from_secs(3599)), 0);
     assert_eq!(router.book().len(), 6);
-    assert_eq!(router.expire(Duration::from_secs(3600)), 6);
-    reserve(&mut router, 7, 0);
-    assert_eq!(router.release_owner(OwnerId(1)), 1);
+    assert_eq!(router.release_owner(OwnerId(1)), 6);
     assert!(router.book().is_empty());
 }
 
@@ -499,14 +489,6 @@ fn an_explanation_says_why() {
 fn settings_are_checked_by_name() {
     let wrong = [
         (r#"{"max_index_bytes": 1000}"#, "max_index_bytes"),
-        (
-            r#"{"booking_lifetime_seconds": 0}"#,
-            "booking_lifetime_seconds",
-        ),
-        (
-            r#"{"booking_lifetime_seconds": 1e300}"#,
-            "booking_lifetime_seconds",
-        ),
         (r#"{"weights": {"queue": -1}}"#, "weights.queue"),
         (r#"{"weights": {"g2_credit": 1.5}}"#, "weights.g2_credit"),
     ];

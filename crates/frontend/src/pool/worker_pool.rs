@@ -5,7 +5,6 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use forebay_engine::remote::KvState;
 use forebay_engine::{Engine, EngineInfo};
@@ -47,7 +46,6 @@ struct Inner {
     /// Of the workers that take requests, all together: the bits of an f64.
     weight: AtomicU64,
     kv_repairs: RepairCounts,
-    started: Instant,
 }
 
 struct State {
@@ -143,7 +141,6 @@ impl WorkerPool {
             random: AtomicU64::new(random_u64()),
             weight: AtomicU64::new(0.0_f64.to_bits()),
             kv_repairs: RepairCounts::default(),
-            started: Instant::now(),
             model,
         })))
     }

@@ -1,6 +1,3 @@
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use forebay_perf_model::Iteration;
 use forebay_tokens::{RoutingHash, Tier};
 use rustc_hash::FxHashMap;
@@ -25,10 +22,6 @@ pub struct LoadBook {
     free: Vec<Slot>,
     /// The prompts of the bookings, by worker.
     prompts: FlatIndex,
-    lifetime: Option<Duration>,
-    /// Every booking in the order of its time, with some that are gone: see [`Self::tidy_ages`].
-    /// Empty if bookings live for ever.
-    ages: VecDeque<(Duration, BookingId)>,
 }
 
 /// What runs is little beside what is cached: a few tables hold it, and stay in the processor's
@@ -42,7 +35,6 @@ pub(crate) struct Slot(u32);
 #[derive(Debug)]
 struct Booked {
     slot: Slot,
-    since: Duration,
     chain: Box<[RoutingHash]>,
     blocks: u64,
     /// `None` once the first token came.
@@ -59,23 +51,19 @@ struct Total {
 }
 
 impl LoadBook {
-    /// An empty book. A booking that nobody ended goes after `lifetime`, if that is given, when
-    /// [`Self::expire`] is called.
-    pub fn new(lifetime: Option<Duration>) -> Self {
+    /// An empty book.
+    pub fn new() -> Self {
         Self {
             bookings: FxHashMap::default(),
             slots: FxHashMap::default(),
             totals: Vec::new(),
             free: Vec::new(),
             prompts: FlatIndex::with_shards(PROMPT_SHARDS, usize::MAX),
-            lifetime,
-            ages: VecDeque::new(),
         }
     }
 
-    /// Books a request at time `now`, which must not go back between calls. A booking of that id
-    /// that is still there is ended first.
-    pub fn book(&mut self, id: BookingId, booking: Booking<'_>, now: Duration) {
+    /// Books a request. A booking of that id that is still there is ended first.
+    pub fn book(&mut self, id: BookingId, booking: Booking<'_>) {
         self.end(id);
         let slot = self.slot(booking.at);
         let full_blocks = booking.chain.len() as u64;
@@ -94,16 +82,11 @@ impl LoadBook {
 
         let booked = Booked {
             slot,
-            since: now,
             chain: booking.chain.into(),
             blocks: booking.blocks.max(full_blocks),
             prefill: Some(prefill),
         };
         self.bookings.insert(id, booked);
-        if self.lifetime.is_some() {
-            self.ages.push_back((now, id));
-            self.tidy_ages();
-        }
     }
 
     /// The request's first token came: its prefill is done.
@@ -155,25 +138,6 @@ impl LoadBook {
             self.end(*id);
         }
         ids.len()
-    }
-
-    /// Ends what was booked a lifetime before `now` or earlier. Returns how many bookings these
-    /// were; none if bookings live for ever.
-    pub fn expire(&mut self, now: Duration) -> usize {
-        let Some(lifetime) = self.lifetime else {
-            return 0;
-        };
-        let mut expired = 0;
-        while let Some(&(since, id)) = self.ages.front()
-            && since.saturating_add(lifetime) <= now
-        {
-            self.ages.pop_front();
-            if self.is_as_old(id, since) {
-                self.end(id);
-                expired += 1;
-            }
-        }
-        expired
     }
 
     /// What is booked at a worker's rank.
@@ -256,18 +220,11 @@ impl LoadBook {
         let prompts = self.prompts.blocks_at(total.at) as u64;
         total.load.used_blocks = prompts + total.unshared_blocks;
     }
+}
 
-    fn is_as_old(&self, id: BookingId, since: Duration) -> bool {
-        (self.bookings.get(&id)).is_some_and(|booked| booked.since == since)
-    }
-
-    /// Drops what is gone, once that is more than what is there.
-    fn tidy_ages(&mut self) {
-        if self.ages.len() > 2 * self.bookings.len() + 64 {
-            let mut ages = std::mem::take(&mut self.ages);
-            ages.retain(|(since, id)| self.is_as_old(*id, *since));
-            self.ages = ages;
-        }
+impl Default for LoadBook {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -79,7 +79,7 @@ impl Fleet {
                     // How long the answer will be, nobody knows.
                     let request = Request::new(&arrival.chain, arrival.prompt_tokens);
                     let booking = BookingId::new(OwnerId(1), id as u64);
-                    let decision = router.reserve(&request, booking, now, id as u64).unwrap();
+                    let decision = router.reserve(&request, booking, id as u64).unwrap();
                     outcome.expected_prefill_tokens += decision.prefill_tokens;
                     let worker = decision.at.worker.0 as usize;
                     outcome.requests[worker] += 1;

@@ -53,9 +53,7 @@ impl WorkerPool {
         let mut state = inner.state.lock();
         let excluded = state.still_there(excluded);
         request.excluded = &excluded;
-        let now = inner.started.elapsed();
-        state.router.expire(now);
-        let decision = state.router.reserve(&request, id, now, random)?;
+        let decision = state.router.reserve(&request, id, random)?;
         let worker = (state.workers.get(&decision.at.worker))
             .expect("the router knows the workers of the pool");
         let (incarnation, engine) = (worker.incarnation, worker.engine.clone());
@@ -95,8 +93,7 @@ impl WorkerPool {
 
     /// Makes a change of another owner's bookings.
     pub(crate) fn take(&self, change: &ReplicaChange) {
-        let now = self.0.started.elapsed();
-        self.0.state.lock().router.take(change, now);
+        self.0.state.lock().router.take(change);
     }
 }
 

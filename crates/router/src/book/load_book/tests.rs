@@ -10,7 +10,6 @@ use super::*;
 #[derive(Clone, Debug)]
 struct Model {
     at: WorkerRank,
-    since: Duration,
     chain: Vec<RoutingHash>,
     blocks: u64,
     prefill: Option<(u64, u64)>,
@@ -30,13 +29,9 @@ enum Step {
     Grew(BookingId, u64),
     End(BookingId),
     EndOwner(OwnerId),
-    Expire,
     Hold(WorkerRank),
     LetGo(WorkerRank),
-    Pass(Duration),
 }
-
-const LIFETIME: Duration = Duration::from_secs(60);
 
 fn ranks() -> impl Strategy<Value = WorkerRank> {
     (0..3_u64).prop_map(|n| WorkerId(n).into())
@@ -71,10 +66,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (ids(), 0..3_u64).prop_map(|(id, blocks)| Step::Grew(id, blocks)),
         6 => ids().prop_map(Step::End),
         1 => (0..2_u64).prop_map(|owner| Step::EndOwner(OwnerId(owner))),
-        1 => Just(Step::Expire),
         1 => ranks().prop_map(Step::Hold),
         1 => ranks().prop_map(Step::LetGo),
-        2 => (0..40_u64).prop_map(|seconds| Step::Pass(Duration::from_secs(seconds))),
     ];
     vec(step, 0..100)
 }
@@ -102,10 +95,9 @@ proptest! {
 
     #[test]
     fn the_loads_are_those_of_the_bookings(steps in steps()) {
-        let mut book = LoadBook::new(Some(LIFETIME));
+        let mut book = LoadBook::new();
         let mut model = BTreeMap::<BookingId, Model>::new();
         let mut held = BTreeMap::new();
-        let mut now = Duration::ZERO;
         for step in steps {
             match step {
                 Step::Book { id, at, chain, blocks, cached_tokens, prefill_tokens } => {
@@ -113,11 +105,11 @@ proptest! {
                     let chain_ref = &chain[..];
                     let booking =
                         Booking { at, chain: chain_ref, blocks, prompt_tokens, prefill_tokens };
-                    book.book(id, booking, now);
+                    book.book(id, booking);
                     // Each token attends to itself and to all before it.
                     let context_tokens = (cached_tokens + 1..=prompt_tokens).sum();
                     let prefill = Some((prefill_tokens, context_tokens));
-                    model.insert(id, Model { at, since: now, chain, blocks, prefill });
+                    model.insert(id, Model { at, chain, blocks, prefill });
                 }
                 Step::FirstToken(id) => {
                     book.first_token(id);
@@ -135,18 +127,12 @@ proptest! {
                     model.retain(|id, _| id.owner != owner);
                     prop_assert_eq!(book.end_owner(owner), before - model.len());
                 }
-                Step::Expire => {
-                    let before = model.len();
-                    model.retain(|_, booking| booking.since + LIFETIME > now);
-                    prop_assert_eq!(book.expire(now), before - model.len());
-                }
                 Step::Hold(at) => drop(held.insert(at, book.hold(at))),
                 Step::LetGo(at) => {
                     if let Some(slot) = held.remove(&at) {
                         book.let_go(slot);
                     }
                 }
-                Step::Pass(time) => now += time,
             }
             prop_assert_eq!(book.len(), model.len());
             for at in (0..3).map(|n| WorkerId(n).into()) {
@@ -185,41 +171,12 @@ fn booking(chain: &[RoutingHash]) -> Booking<'_> {
 #[test]
 fn running_prompts_are_found_while_they_run() {
     let chain = [1, 2, 3].map(RoutingHash);
-    let mut book = LoadBook::new(None);
+    let mut book = LoadBook::new();
     let id = BookingId::default();
-    book.book(id, booking(&chain), Duration::ZERO);
+    book.book(id, booking(&chain));
     let found = book.matches(&[1, 2, 9].map(RoutingHash));
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].overlap.blocks(), 2);
     book.end(id);
     assert_eq!(book.matches(&chain), []);
-}
-
-#[test]
-fn without_a_lifetime_nothing_expires() {
-    let mut book = LoadBook::new(None);
-    book.book(BookingId::default(), booking(&[]), Duration::ZERO);
-    assert_eq!(book.expire(Duration::MAX), 0);
-    assert_eq!(book.len(), 1);
-}
-
-#[test]
-fn a_booking_made_anew_lives_anew() {
-    let mut book = LoadBook::new(Some(LIFETIME));
-    let id = BookingId::default();
-    book.book(id, booking(&[]), Duration::ZERO);
-    book.book(id, booking(&[]), LIFETIME / 2);
-    assert_eq!(book.expire(LIFETIME), 0);
-    assert_eq!(book.expire(LIFETIME * 3 / 2), 1);
-}
-
-#[test]
-fn bookings_that_ended_leave_no_trace_of_their_age() {
-    let mut book = LoadBook::new(Some(LIFETIME));
-    for id in 0..10_000 {
-        let id = BookingId::new(OwnerId(1), id);
-        book.book(id, booking(&[]), Duration::ZERO);
-        book.end(id);
-    }
-    assert!(book.ages.len() < 100, "{}", book.ages.len());
 }
