@@ -115,20 +115,22 @@ impl ModelRegistry {
         self.0.expected.load().has(name) || !self.0.now.load().versions(name).is_empty()
     }
 
-    /// Waits until some version of the model of this name has a worker that takes requests.
-    /// Cancel-safe.
+    /// Waits until some version of the model of this name has a worker that takes requests; also for
+    /// one that was there and goes meanwhile, as it may come again. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// `NotFound`, as [`Self::get`], once there is no such model and none is expected.
+    /// `NotFound`, as [`Self::get`], once there is no such model, was none, and none is expected.
     pub(crate) async fn has_worker(&self, name: &str) -> Result<(), RequestError> {
         let mut changes = self.changes();
+        let mut was_there = false;
         loop {
             changes.mark_unchanged();
-            if !self.may_have(name) {
+            if !was_there && !self.may_have(name) {
                 return Err(not_found(name));
             }
             let models = self.0.now.load().versions(name).to_vec();
+            was_there |= !models.is_empty();
             let mut ready: Vec<_> = models.iter().map(|model| model.pool().ready()).collect();
             if ready.iter().any(|ready| *ready.borrow() > 0) {
                 return Ok(());
@@ -226,5 +228,42 @@ pub(crate) fn not_found(name: &str) -> RequestError {
 impl fmt::Debug for ModelRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.served()).finish()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use forebay_chat::Tokenizer;
+    use forebay_engine::{Capabilities, EngineInfo};
+    use forebay_router::RouterConfig;
+    use forebay_tokens::BlockSize;
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::WorkerPool;
+
+    #[test]
+    fn who_waits_for_a_model_that_was_there_goes_on_waiting() {
+        let engine = EngineInfo {
+            model: "m".into(),
+            capabilities: Capabilities::GENERATE,
+            context_length: 64,
+            vocabulary_size: 256,
+            block_size: BlockSize::new(16).unwrap(),
+            kv_blocks: 8,
+            eos_token_ids: vec![],
+            data_parallel_ranks: 1,
+        };
+        let pool = WorkerPool::new(engine, &RouterConfig::default()).unwrap();
+        let registry = ModelRegistry::default();
+        let model = ServedModel::pooled("m", Tokenizer::bytes(), pool);
+        registry.insert(model).unwrap();
+        let mut waiting = Box::pin(registry.has_worker("m"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(registry.remove("m", None));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let late = registry.has_worker("m").now_or_never().unwrap();
+        assert_eq!(late.unwrap_err().class, ErrorClass::NotFound);
     }
 }
