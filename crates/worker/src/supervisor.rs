@@ -168,9 +168,7 @@ impl Supervisor {
                     false => self.not_ready("not registered again yet"),
                 }
             }
-            if was_paused {
-                // Nothing is to be done before it is resumed.
-            } else if known.is_none_or(|known| known < revision) {
+            if !was_paused && known.is_none_or(|known| known < revision) {
                 let registering = self.register(served);
                 let now = tokio::select! {
                     biased;

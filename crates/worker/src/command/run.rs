@@ -175,7 +175,7 @@ impl Process {
 /// on for its grace period, whether discovery is there or not. It ends those that are left.
 async fn leave(workers: Vec<Worker>, tasks: Tasks) {
     let requests = tasks.requests().clone();
-    let drains = workers.into_iter().map(async |worker| {
+    let drains = workers.into_iter().map(|worker| async move {
         if let Some(served) = worker.leave().await {
             served.drain().await;
         }

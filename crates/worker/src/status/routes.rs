@@ -98,9 +98,10 @@ async fn control(
         }
     };
     let workers = meant(&process, whom)?;
-    let told = workers
-        .into_iter()
-        .map(async |worker| (worker.id(), worker.control(control).await));
+    let told = workers.into_iter().map(|worker| async move {
+        let told = worker.control(control).await;
+        (worker.id(), told)
+    });
     Ok(Outcomes::of(join_all(told).await))
 }
 
