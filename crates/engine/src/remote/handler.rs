@@ -281,8 +281,11 @@ impl Generation {
                 Err(error) => Some(Err(error)),
             }),
             State::Running(outputs) => {
-                self.stop.take_if(|stop| stop.is_passed_on(context));
-                let output = ready!(outputs.poll_next_unpin(context));
+                let Poll::Ready(output) = outputs.poll_next_unpin(context) else {
+                    // Looked at where there is nothing to give, which costs no token anything.
+                    self.stop.take_if(|stop| stop.is_passed_on(context));
+                    return Poll::Pending;
+                };
                 if let Some(Ok(_)) = &output {
                     self.mark.gives();
                 }
