@@ -54,6 +54,7 @@ const OPEN: u8 = 1;
 const DATA: u8 = 2;
 const FINISH: u8 = 3;
 const CREDIT: u8 = 5;
+const STOP: u8 = 7;
 const ACK: u8 = 16;
 
 /// What a session makes of these bytes.
@@ -93,8 +94,23 @@ fn each_violation_has_its_name() {
     assert_eq!(never_sent, ProtocolError::Sequence(7));
     let short = at_server(&[frame(ACK, 0, 0, b"7")]);
     assert_eq!(short, ProtocolError::Length(1));
-    let (mut client, _) = ends(Mode::Bytes);
-    assert_eq!(verdict(&mut client, &[open(1)]), Err(ProtocolError::Role));
+    for frame in [open(1), frame(STOP, 0, 1, b"")] {
+        let (mut client, _) = ends(Mode::Bytes);
+        assert_eq!(verdict(&mut client, &[frame]), Err(ProtocolError::Role));
+    }
+}
+
+#[test]
+fn a_stop_that_is_said_again_is_told_once() {
+    let (_, mut server) = ends(Mode::Bytes);
+    let stop = || frame(STOP, 0, 1, b"");
+    let frames = [frame(OPEN, 0, 1, b"t"), stop(), stop(), stop()];
+    assert_eq!(verdict(&mut server, &frames), Ok(()));
+    let events: Vec<_> = std::iter::from_fn(|| server.next_event()).collect();
+    let stops = events
+        .iter()
+        .filter(|event| matches!(event, Event::Stopped { .. }));
+    assert_eq!(stops.count(), 1);
 }
 
 #[test]
