@@ -7,12 +7,13 @@ use forebay_observability::{Buckets, Counter, EncodeLabelSet, Family, Gauge, His
 /// The frontend's metrics, all under `forebay_frontend_`.
 ///
 /// Every series is made when the frontend is, and those of a model when that comes: a request looks
-/// none up by its labels, and a rate is there before the first event.
+/// none up by its labels, and a rate is there before the first event. Those of a model go with it:
+/// names come from whoever may register workers.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     endpoints: [EndpointMetrics; 2],
     stages: [Histogram; 5],
-    /// Of every model that was ever served.
+    /// Of every model that is served.
     models: ArcSwap<HashMap<String, Arc<ModelMetrics>>>,
     of_models: ModelFamilies,
     no_model: Arc<ModelMetrics>,
@@ -131,6 +132,19 @@ struct ModelLabels {
     model: String,
 }
 
+impl RequestLabels {
+    /// Of a model, by endpoint and class of status.
+    fn all(model: &str) -> [[Self; 3]; 2] {
+        Endpoint::ALL.map(|endpoint| {
+            StatusClass::ALL.map(|status| Self {
+                endpoint: endpoint.as_str(),
+                model: model.to_owned(),
+                status: status.as_str(),
+            })
+        })
+    }
+}
+
 #[derive(Debug)]
 struct EndpointMetrics {
     in_flight: Gauge,
@@ -177,6 +191,23 @@ impl Metrics {
             known
         });
         made
+    }
+
+    /// Ends the series of all other models than these, whose names are in order.
+    pub(crate) fn retain(&self, served: &[&str]) {
+        let is_gone = |name: &&String| served.binary_search(&name.as_str()).is_err();
+        let gone: Vec<_> = self.models.load().keys().filter(is_gone).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.models.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.retain(|name, _| !gone.contains(name));
+            known
+        });
+        for name in &gone {
+            self.of_models.remove(name);
+        }
     }
 
     /// Of a request for no model that is served.
@@ -298,6 +329,26 @@ impl ModelFamilies {
         }
     }
 
+    /// Ends the series of a model. Requests of it that go on count where nobody reads.
+    fn remove(&self, name: &str) {
+        let model = ModelLabels {
+            model: name.to_owned(),
+        };
+        self.time_to_first_token.remove(&model);
+        self.inter_token_latency.remove(&model);
+        for counters in [
+            &self.prompt_tokens,
+            &self.cached_tokens,
+            &self.completion_tokens,
+            &self.retries,
+        ] {
+            counters.remove(&model);
+        }
+        for labels in RequestLabels::all(name).as_flattened() {
+            self.requests.remove(labels);
+        }
+    }
+
     /// Of requests that come to no model, and so to no token.
     fn of_none(&self) -> ModelMetrics {
         ModelMetrics {
@@ -312,14 +363,7 @@ impl ModelFamilies {
     }
 
     fn requests(&self, model: &str) -> [[Counter; 3]; 2] {
-        Endpoint::ALL.map(|endpoint| {
-            StatusClass::ALL.map(|status| {
-                self.requests.get_or_create_owned(&RequestLabels {
-                    endpoint: endpoint.as_str(),
-                    model: model.to_owned(),
-                    status: status.as_str(),
-                })
-            })
-        })
+        let labels = RequestLabels::all(model);
+        labels.map(|labels| labels.map(|labels| self.requests.get_or_create_owned(&labels)))
     }
 }

@@ -14,6 +14,7 @@ use super::ServedModel;
 use super::catalogue::{Catalogue, Clash, check_names};
 use super::expected::Expected;
 use crate::Error;
+use crate::pool::PastCounts;
 
 /// The models that a frontend serves, by name. They may come and go while it serves, by hand or,
 /// with [`Self::follow`], as workers do. Cloning copies a pointer; a request takes no lock.
@@ -30,10 +31,19 @@ struct Inner {
     expected: ArcSwap<Expected>,
     /// What there is to say of workers that cannot be reached.
     unreached: ArcSwap<Vec<String>>,
-    /// Held while they change: the names that were told to be taken.
-    clashes: Mutex<HashSet<Clash>>,
+    /// Held while they change.
+    history: Mutex<History>,
     /// Told of every change, also of what is expected and of what cannot be reached.
     changes: watch::Sender<usize>,
+}
+
+/// What there was.
+#[derive(Default)]
+struct History {
+    /// The names that were told to be taken.
+    clashes: HashSet<Clash>,
+    /// What pools counted that are gone.
+    counts: PastCounts,
 }
 
 impl ModelRegistry {
@@ -166,6 +176,12 @@ impl ModelRegistry {
         self.0.now.load().models().to_vec()
     }
 
+    /// The same, with what the pools of versions counted that are gone.
+    pub(crate) fn served_and_past(&self) -> (Vec<Arc<ServedModel>>, PastCounts) {
+        let history = self.0.history.lock();
+        (self.served(), history.counts.clone())
+    }
+
     /// Whether all their tokenizers are fast.
     pub(crate) fn is_fast(&self) -> bool {
         self.0.now.load().is_fast()
@@ -188,14 +204,17 @@ impl ModelRegistry {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<ServedModel>>) -> T) -> T {
-        let mut told = self.0.clashes.lock();
-        let mut models = self.0.now.load().models().to_vec();
+        let mut history = self.0.history.lock();
+        let before = self.0.now.load_full();
+        let mut models = before.models().to_vec();
         let result = change(&mut models);
         let (catalogue, clashes) = Catalogue::new(models);
+        let told = &history.clashes;
         for Clash { name, loser } in clashes.iter().filter(|clash| !told.contains(*clash)) {
             warn!(alias = name, model = loser, "alias taken by another model");
         }
-        *told = clashes.into_iter().collect();
+        history.clashes = clashes.into_iter().collect();
+        history.counts.changed(before.models(), catalogue.models());
         self.0.now.store(Arc::new(catalogue));
         self.0.changes.send_modify(|changes| *changes += 1);
         result

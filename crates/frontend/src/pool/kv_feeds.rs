@@ -134,8 +134,7 @@ mod tests {
             feeds.apply(WORKER, KvUpdate::State(state));
             assert_eq!(pool.workers()[0].kv, Some(state));
         }
-        let repairs = [("range", 2), ("snapshot", 0), ("digest", 0)];
-        assert_eq!(pool.kv_repairs(), repairs);
+        assert_eq!(pool.counts().repairs, [2, 0, 0]);
         feeds.apply(WORKER, KvUpdate::State(KvState::Repairing));
         assert_eq!(pool.workers()[0].kv, Some(KvState::Repairing));
     }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +9,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use super::counts::{PastCounts, PoolCounts};
+use super::repair_counts::RepairCounts;
 use crate::models::{ModelRegistry, ServedModel};
 
 /// Tells at each scrape what the pools know: it costs the requests nothing.
@@ -53,7 +54,6 @@ struct Sample {
     booked_prefill_tokens: u64,
     index_blocks: u64,
     index_bytes: u64,
-    dropped_blocks: u64,
     /// Workers of whose cache something is missing here.
     kv_inexact: u64,
     /// The sums of what the workers last reported.
@@ -62,8 +62,8 @@ struct Sample {
     kv_blocks: u64,
     kv_active_blocks: u64,
     pending_prefill_tokens: u64,
-    /// By kind.
-    kv_repairs: BTreeMap<&'static str, u64>,
+    /// Of the pools that are there, and of those that were.
+    counts: PoolCounts,
 }
 
 /// A number of each pool.
@@ -141,7 +141,7 @@ const COUNTERS: [NumberOfPool; 1] = [NumberOfPool {
     name: "forebay_frontend_router_index_dropped",
     help: "KV blocks that the router's prefix index had no room for",
     unit: "blocks",
-    value: |sample| sample.dropped_blocks,
+    value: |sample| sample.counts.dropped_blocks,
 }];
 
 impl NumberOfPool {
@@ -177,7 +177,7 @@ impl PoolCollector {
 
 impl Sample {
     /// A sample of each model; its versions come one after another.
-    fn take(models: &[Arc<ServedModel>]) -> Vec<Self> {
+    fn take(models: &[Arc<ServedModel>], past: &PastCounts) -> Vec<Self> {
         let mut samples = Vec::<Self>::new();
         for model in models {
             match samples.last_mut() {
@@ -185,6 +185,7 @@ impl Sample {
                 _ => {
                     let mut sample = Self {
                         model: model.name().to_owned(),
+                        counts: past.of(model.name()),
                         ..Self::default()
                     };
                     sample.add(model);
@@ -200,7 +201,6 @@ impl Sample {
         let workers = pool.workers();
         let draining = workers.iter().filter(|worker| worker.is_draining).count() as u64;
         let ready = workers.len() as u64 - draining;
-        let (index_bytes, dropped_blocks) = pool.index_size();
         if let Some(digest) = model.version() {
             self.versions.push((digest.to_owned(), ready));
         }
@@ -218,17 +218,15 @@ impl Sample {
             self.kv_active_blocks += u64::from(reported.kv_blocks_active);
             self.pending_prefill_tokens += reported.prefill_tokens_pending;
         }
-        self.index_bytes += index_bytes as u64;
-        self.dropped_blocks += dropped_blocks;
-        for (by, count) in pool.kv_repairs() {
-            *self.kv_repairs.entry(by).or_default() += count;
-        }
+        self.index_bytes += pool.index_bytes() as u64;
+        self.counts.add(pool.counts());
     }
 }
 
 impl Collector for PoolCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let samples = Sample::take(&self.models.served());
+        let (models, past) = self.models.served_and_past();
+        let samples = Sample::take(&models, &past);
         workers(&mut encoder, &samples)?;
         versions(&mut encoder, &samples)?;
         repairs(&mut encoder, &samples)?;
@@ -296,12 +294,12 @@ fn repairs(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> fmt::Resu
         ConstCounter::<u64>::new(0).metric_type(),
     )?;
     for sample in samples {
-        for (by, count) in &sample.kv_repairs {
+        for (by, count) in RepairCounts::KINDS.into_iter().zip(sample.counts.repairs) {
             let labels = RepairLabels {
                 model: sample.model.clone(),
                 by,
             };
-            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The workers of a model, and the choice among them.
 
 mod booking;
+mod counts;
 mod follower;
 mod kv_feeds;
 mod metrics;
@@ -12,6 +13,7 @@ mod worker_pool;
 pub use worker_pool::{PooledWorker, WorkerPool};
 
 pub(crate) use booking::Booking;
+pub(crate) use counts::PastCounts;
 pub(crate) use kv_feeds::KvFeeds;
 pub(crate) use metrics::PoolCollector;
 pub(crate) use prompt::RoutedPrompt;

@@ -46,11 +46,12 @@ impl Readiness {
             // Its series are there before its first request.
             self.metrics.of_model(model.name());
         }
+        let mut names: Vec<_> = models.iter().map(|model| model.name()).collect();
+        names.dedup();
+        self.metrics.retain(&names);
         if models.iter().any(|model| model.pool().ready_workers() > 0) {
             return self.condition.set_ready();
         }
-        let mut names: Vec<_> = models.iter().map(|model| model.name()).collect();
-        names.dedup();
         let unreached = self.models.unreached();
         let mut reasons = match (&*names, &**unreached) {
             ([], []) => vec!["no worker has come yet".to_owned()],

@@ -11,6 +11,9 @@ pub(super) struct RepairCounts {
 }
 
 impl RepairCounts {
+    /// The label of each kind.
+    pub(super) const KINDS: [&'static str; 3] = ["range", "snapshot", "digest"];
+
     /// Counts a repair; what a worker tells first is none.
     pub(super) fn count(&self, by: KvRepair) {
         let count = match by {
@@ -22,13 +25,8 @@ impl RepairCounts {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// By the label of each kind.
-    pub(super) fn all(&self) -> [(&'static str, u64); 3] {
-        [
-            ("range", &self.range),
-            ("snapshot", &self.snapshot),
-            ("digest", &self.digest),
-        ]
-        .map(|(by, count)| (by, count.load(Ordering::Relaxed)))
+    /// In the order of [`Self::KINDS`].
+    pub(super) fn all(&self) -> [u64; 3] {
+        [&self.range, &self.snapshot, &self.digest].map(|count| count.load(Ordering::Relaxed))
     }
 }

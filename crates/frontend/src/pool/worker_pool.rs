@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_engine::remote::KvState;
+use forebay_engine::remote::{KvRepair, KvState};
 use forebay_engine::{Engine, EngineInfo};
 use forebay_router::{Load, Mode, PrefixIndex as _, Router, RouterConfig, WorkerRank, WorkerSpec};
 use forebay_tokens::{KvEvent, WorkerId};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 pub(crate) use choosing::{Place, Placed};
 
+use super::counts::PoolCounts;
 use super::repair_counts::RepairCounts;
 use crate::Error;
 use crate::config::check_router;
@@ -311,11 +312,27 @@ impl WorkerPool {
         self.0.ready.subscribe()
     }
 
-    /// What the prefix index takes in bytes, and the blocks it had no room for.
-    pub(super) fn index_size(&self) -> (usize, u64) {
-        let state = self.0.state.lock();
-        let index = state.router.index();
-        (index.size_bytes(), index.dropped_blocks())
+    /// What the prefix index takes in bytes.
+    pub(super) fn index_bytes(&self) -> usize {
+        self.0.state.lock().router.index().size_bytes()
+    }
+
+    /// What was known of a worker's cache was repaired.
+    pub(super) fn repaired(&self, by: KvRepair) {
+        self.0.kv_repairs.count(by);
+    }
+
+    /// What it has counted.
+    pub(super) fn counts(&self) -> PoolCounts {
+        PoolCounts {
+            repairs: self.0.kv_repairs.all(),
+            dropped_blocks: self.0.state.lock().router.index().dropped_blocks(),
+        }
+    }
+
+    /// Tells pools apart: equal for handles on one that lives.
+    pub(super) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
     }
 
     /// How exact is what was applied of a worker. Nothing happens if the worker is not known.
@@ -323,14 +340,9 @@ impl WorkerPool {
         if let Some(worker) = self.0.state.lock().workers.get_mut(&worker) {
             worker.kv = Some(kv);
             if let KvState::Exact { by, .. } = kv {
-                self.0.kv_repairs.count(by);
+                self.repaired(by);
             }
         }
-    }
-
-    /// How often what was known of workers' caches was repaired, by how.
-    pub(super) fn kv_repairs(&self) -> [(&'static str, u64); 3] {
-        self.0.kv_repairs.all()
     }
 
     /// Changes the workers, and tells those who wait for one.

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::client::{Response, get, open_post, post, read_until};
 use crate::deployment::Joining;
 use crate::engine::{ScriptedEngine, Turn, say};
-use crate::server::{NAMESPACE, Server};
+use crate::server::{NAMESPACE, Server, until};
 
 const PATH: &str = "/v1/completions";
 const A: WorkerId = WorkerId(1);
@@ -117,6 +117,11 @@ async fn a_model_comes_with_its_first_worker_and_goes_after_its_last() {
     complete(&server, "m")
         .await
         .assert_error(404, "model_not_found", Some("model"));
+    // Nothing is left of it, also of requests that it had.
+    until(|| !server.process.metrics.encode().contains("model=\"m\"")).await;
+    let _worker = Joining::new("m", &engine).join(&planes, B).await;
+    let anew = counted.replace("} 1", "} 0");
+    server.until_metric(&anew).await;
 }
 
 #[tokio::test]
