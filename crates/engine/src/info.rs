@@ -99,6 +99,6 @@ pub struct EngineInfo {
     pub kv_blocks: u32,
     /// The tokens that end a sequence, as the model's own configuration says.
     pub eos_token_ids: Vec<TokenId>,
-    /// How many data-parallel ranks it has, at least 1.
+    /// How many data-parallel ranks it has, 1 to 4,096.
     pub data_parallel_ranks: u32,
 }

@@ -76,10 +76,12 @@ impl Toy {
     }
 }
 
-/// Loses what it is told to lose.
+/// Loses and changes what it is told to.
 struct Lossy {
     inner: Arc<dyn EventPlane>,
     is_losing: Arc<AtomicBool>,
+    /// Whether the next batch is said to be of rank 7.
+    is_moving: Arc<AtomicBool>,
     /// Marks that arrived.
     marks: Arc<AtomicU32>,
 }
@@ -110,7 +112,20 @@ impl EventPlane for Lossy {
             let arrived = events.filter(move |event| {
                 future::ready(event.as_ref().is_ok_and(|event| arrives(&event.payload)))
             });
-            Ok(arrived.boxed())
+            let is_moving = self.is_moving.clone();
+            let moved = arrived.map(move |event| {
+                let mut event = event?;
+                let batch = KvEventBatch::decode(&event.payload[..]);
+                if let Ok(mut batch) = batch
+                    && !batch.events.is_empty()
+                    && is_moving.swap(false, Ordering::Relaxed)
+                {
+                    batch.rank = 7;
+                    event.payload = batch.encode_to_vec().into();
+                }
+                Ok(event)
+            });
+            Ok(moved.boxed())
         }
         .boxed()
     }
@@ -152,6 +167,7 @@ struct Scene {
     planes: Planes,
     tasks: Tasks,
     is_losing: Arc<AtomicBool>,
+    is_moving: Arc<AtomicBool>,
     marks: Arc<AtomicU32>,
     remote: RemoteEngine,
     _served: Box<dyn Served>,
@@ -174,11 +190,12 @@ impl Scene {
             load: Mutex::default(),
             looks: AtomicU32::new(0),
         });
-        let (is_losing, marks) = (Arc::default(), Arc::default());
+        let (is_losing, is_moving, marks) = (Arc::default(), Arc::default(), Arc::default());
         let mut planes = Planes::in_process();
         planes.events = Arc::new(Lossy {
             inner: planes.events,
             is_losing: Arc::clone(&is_losing),
+            is_moving: Arc::clone(&is_moving),
             marks: Arc::clone(&marks),
         });
         let tasks = Tasks::new(&Registry::new());
@@ -205,6 +222,7 @@ impl Scene {
             planes,
             tasks,
             is_losing,
+            is_moving,
             marks,
             remote,
             _served: served,
@@ -305,6 +323,46 @@ async fn a_worker_that_answers_badly_or_not_yet_is_asked_again() {
     }
     scene.publish_kv().await;
     assert_eq!(until_exact(&mut updates).await.0, KvRepair::Start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_that_cannot_be_understood_is_not_asked_for_again() {
+    let scene = Scene::new().await;
+    scene.publish_kv().await;
+    let mut updates = scene.updates();
+    until_exact(&mut updates).await;
+
+    scene.is_losing.store(true, Ordering::Relaxed);
+    scene.toy.store(7);
+    scene.handler.to_fail.store(1, Ordering::Relaxed);
+    let before = scene.marks.load(Ordering::Relaxed);
+    while scene.marks.load(Ordering::Relaxed) == before {
+        let none = timeout(Duration::from_millis(10), updates.next()).await;
+        assert!(none.is_err());
+    }
+    scene.is_losing.store(false, Ordering::Relaxed);
+    let (by, told) = until_exact(&mut updates).await;
+    assert_eq!(by, KvRepair::Digest);
+    assert_eq!(told.iter().flat_map(hashes).collect::<Vec<_>>(), [7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rank_that_the_worker_does_not_have_is_not_followed() {
+    let scene = Scene::new().await;
+    scene.publish_kv().await;
+    let mut updates = scene.updates();
+    until_exact(&mut updates).await;
+
+    scene.is_moving.store(true, Ordering::Relaxed);
+    scene.toy.store(7);
+    let (by, told) = until_exact(&mut updates).await;
+    assert_eq!(by, KvRepair::Range);
+    let of_rank = |update: &KvUpdate| match update {
+        KvUpdate::Reset { rank, .. } | KvUpdate::Changes { rank, .. } => *rank == DpRank(0),
+        KvUpdate::State(_) => true,
+    };
+    assert!(told.iter().all(of_rank), "{told:?}");
+    assert_eq!(told.iter().flat_map(hashes).collect::<Vec<_>>(), [7]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,10 @@ use crate::{Capabilities, EngineInfo};
 /// ([`RoutingHash`](forebay_tokens::RoutingHash)).
 const HASH_RULE: &str = "xxh3-64-1337";
 
+/// What an engine may have in data-parallel ranks: followers of its KV events keep something for
+/// each.
+const MOST_RANKS: u32 = 4096;
+
 /// What a worker says about itself in its [`Instance::card`](forebay_runtime::Instance::card): all
 /// that a frontend must know to use it, or where to get it.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,8 +158,8 @@ impl WorkerCard {
     pub(super) fn of_message(card: worker::WorkerCard) -> Result<Self, Error> {
         let role = read_role(card.role)?;
         let engine = card.engine.ok_or_else(|| broken("a card without engine"))?;
-        if engine.data_parallel_ranks == 0 {
-            return Err(broken("an engine without data-parallel ranks"));
+        if !(1..=MOST_RANKS).contains(&engine.data_parallel_ranks) {
+            return Err(broken("an engine of no or too many data-parallel ranks"));
         }
         let weight = card.weight.unwrap_or(1.0);
         if !Self::is_weight(weight) {
@@ -308,9 +312,10 @@ mod tests {
     #[test]
     fn what_is_no_card_is_refused() {
         type Change = fn(&mut worker::WorkerCard);
-        let changes: [Change; 8] = [
+        let changes: [Change; 9] = [
             |card| card.engine = None,
             |card| card.engine.as_mut().unwrap().data_parallel_ranks = 0,
+            |card| card.engine.as_mut().unwrap().data_parallel_ranks = MOST_RANKS + 1,
             |card| card.engine.as_mut().unwrap().block_size = 0,
             |card| card.template = vec![0; 31],
             |card| card.role = 99,

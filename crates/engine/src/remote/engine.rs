@@ -164,7 +164,9 @@ impl RemoteEngine {
         if !capabilities.contains(Capabilities::KV_EVENTS) {
             return stream::empty().boxed();
         }
-        kv_following::follow(self.planes.clone(), self.instance.clone(), repairs.clone())
+        let (planes, instance) = (self.planes.clone(), self.instance.clone());
+        let ranks = self.info.data_parallel_ranks;
+        kv_following::follow(planes, instance, ranks, repairs.clone())
     }
 
     fn open(&self, frame: Bytes) -> ResponseStream {

@@ -61,11 +61,12 @@ impl fmt::Debug for KvRepairs {
     }
 }
 
-/// What is to be done to know a worker's KV caches, for as long as the stream is polled. It does not
+/// What is to be done to know the KV caches of a worker of so many data-parallel ranks, for as long as the stream is polled. It does not
 /// end.
 pub(super) fn follow(
     planes: Planes,
     instance: Instance,
+    ranks: u32,
     repairs: KvRepairs,
 ) -> BoxStream<'static, KvUpdate> {
     let seed = RandomState::new().hash_one(instance.worker);
@@ -78,6 +79,7 @@ pub(super) fn follow(
         answer: None,
         planes,
         instance,
+        ranks,
         repairs,
     };
     stream::unfold(following, |mut following| async {
@@ -100,6 +102,8 @@ struct Following {
     answer: Option<BoxFuture<'static, Result<KvAnswer, Error>>>,
     planes: Planes,
     instance: Instance,
+    /// How many data-parallel ranks it has.
+    ranks: u32,
     repairs: KvRepairs,
 }
 
@@ -179,6 +183,9 @@ impl Following {
                 self.answer = None;
                 match answer {
                     Ok(answer) => self.follower.answer(now, answer),
+                    Err(error) if error.class == ErrorClass::BackendProtocol => {
+                        self.follower.broken(now);
+                    }
                     Err(_) => self.follower.failed(now),
                 }
             }
@@ -191,7 +198,7 @@ impl Following {
             return;
         }
         let now = self.now();
-        match decode(event.payload).and_then(read_published) {
+        match decode(event.payload).and_then(|message| read_published(message, self.ranks)) {
             Ok(Published::Batch(batch)) => self.follower.batch(now, batch),
             Ok(Published::Mark(mark)) => self.follower.mark(now, mark),
             // Whatever it was, it is missing.
@@ -221,12 +228,12 @@ impl Following {
         let since = question.since.map(write_position);
         let request = StreamRequest::of(ask(Operation::KvSync(KvSyncRequest { since })));
         let (planes, repairs) = (self.planes.clone(), self.repairs.clone());
-        let address = self.instance.address.clone();
+        let (address, ranks) = (self.instance.address.clone(), self.ranks);
         async move {
             let turn = repairs.0.acquire().await;
             let _turn = turn.expect("the semaphore is never closed");
             let frames = planes.requests.open(&address, request);
-            Answer::new(frames, MOST_ANSWER_BYTES).read().await
+            Answer::new(frames, ranks, MOST_ANSWER_BYTES).read().await
         }
     }
 }
@@ -234,14 +241,16 @@ impl Following {
 /// A worker's answer on its way.
 struct Answer {
     frames: ResponseStream,
+    ranks: u32,
     /// How much more may come.
     bytes_left: usize,
 }
 
 impl Answer {
-    fn new(frames: ResponseStream, most_bytes: usize) -> Self {
+    fn new(frames: ResponseStream, ranks: u32, most_bytes: usize) -> Self {
         Self {
             frames,
+            ranks,
             bytes_left: most_bytes,
         }
     }
@@ -254,13 +263,13 @@ impl Answer {
         if head.is_snapshot {
             let mut parts = Vec::new();
             while let Some(frame) = self.next().await? {
-                parts.push(read_events(decode(frame)?));
+                parts.push(read_events(decode(frame)?, self.ranks)?);
             }
             return Ok(KvAnswer::Snapshot { mark, parts });
         }
         let mut batches = Vec::new();
         while let Some(frame) = self.next().await? {
-            batches.push(read_batch(decode(frame)?)?);
+            batches.push(read_batch(decode(frame)?, self.ranks)?);
         }
         Ok(KvAnswer::Range { mark, batches })
     }
@@ -308,7 +317,7 @@ mod tests {
             });
             let parts = stream::repeat(part).map(Ok);
             let frames = stream::iter([Ok(head(is_snapshot))]).chain(parts);
-            let answer = Answer::new(frames.boxed(), 1 << 16).read().await;
+            let answer = Answer::new(frames.boxed(), 1, 1 << 16).read().await;
             assert_eq!(answer.unwrap_err().reason, "kv_sync_too_large");
         }
     }
@@ -321,9 +330,9 @@ mod tests {
             sleep(ANSWER_LIMIT / 2).await;
             frame
         });
-        let answer = Answer::new(slow.boxed(), 1 << 16).read().await.unwrap();
+        let answer = Answer::new(slow.boxed(), 1, 1 << 16).read().await.unwrap();
         assert!(matches!(answer, KvAnswer::Snapshot { parts, .. } if parts.len() == 2));
-        let silent = Answer::new(stream::pending().boxed(), 1 << 16);
+        let silent = Answer::new(stream::pending().boxed(), 1, 1 << 16);
         assert_eq!(silent.read().await.unwrap_err().reason, "kv_sync_deadline");
     }
 }

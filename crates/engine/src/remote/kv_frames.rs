@@ -45,24 +45,34 @@ pub(super) fn encode_sync(sync: KvSync) -> Vec<Bytes> {
     frames
 }
 
-pub(super) fn read_published(message: worker::KvEventBatch) -> Result<Published, Error> {
+/// Reads what a worker of so many data-parallel ranks published.
+pub(super) fn read_published(
+    message: worker::KvEventBatch,
+    ranks: u32,
+) -> Result<Published, Error> {
     match message.events.is_empty() {
         true => read_mark(message.mark).map(Published::Mark),
-        false => read_batch(message).map(Published::Batch),
+        false => read_batch(message, ranks).map(Published::Batch),
     }
 }
 
-pub(super) fn read_batch(message: worker::KvEventBatch) -> Result<KvBatch, Error> {
+pub(super) fn read_batch(message: worker::KvEventBatch, ranks: u32) -> Result<KvBatch, Error> {
     let mark = read_mark(message.mark)?;
-    let (rank, events) = read_events(message);
+    let (rank, events) = read_events(message, ranks)?;
     Ok(KvBatch { mark, rank, events })
 }
 
-/// A rank's events, without those that this version does not know.
-pub(super) fn read_events(message: worker::KvEventBatch) -> (DpRank, Vec<KvEvent>) {
+/// The events of one of so many ranks, without those that this version does not know.
+pub(super) fn read_events(
+    message: worker::KvEventBatch,
+    ranks: u32,
+) -> Result<(DpRank, Vec<KvEvent>), Error> {
+    if message.rank >= ranks {
+        return Err(broken("KV events of a rank that the worker does not have"));
+    }
     let known = |event| KvEvent::try_from(event).ok();
     let events = message.events.into_iter().filter_map(known).collect();
-    (DpRank(message.rank), events)
+    Ok((DpRank(message.rank), events))
 }
 
 pub(super) fn read_mark(mark: Option<worker::KvMark>) -> Result<KvMark, Error> {
@@ -113,6 +123,8 @@ mod tests {
     use super::super::frames::decode;
     use super::*;
 
+    const RANKS: u32 = 4;
+
     fn hashes() -> impl Strategy<Value = Vec<RoutingHash>> {
         vec(any::<u64>().prop_map(RoutingHash), 1..5)
     }
@@ -136,7 +148,7 @@ mod tests {
     }
 
     fn batch() -> impl Strategy<Value = KvBatch> {
-        let numbers = (any::<[u64; 3]>(), any::<u32>());
+        let numbers = (any::<[u64; 3]>(), 0..RANKS);
         (numbers, vec(event(), 1..6)).prop_map(|((mark, rank), events)| KvBatch {
             mark: KvMark {
                 position: KvPosition {
@@ -153,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn batches_are_read_as_they_are_written(batch in batch()) {
-            let read = read_published(decode(encode_batch(&batch)).unwrap());
+            let read = read_published(decode(encode_batch(&batch)).unwrap(), RANKS);
             let Ok(Published::Batch(read)) = read else {
                 panic!("it is a batch: {read:?}");
             };
@@ -161,9 +173,15 @@ mod tests {
         }
 
         #[test]
+        fn a_rank_that_the_worker_does_not_have_is_refused(batch in batch()) {
+            let message = decode(encode_batch(&batch)).unwrap();
+            prop_assert!(read_published(message, batch.rank.0).is_err());
+        }
+
+        #[test]
         fn any_bytes_are_understood_or_refused(bytes in vec(any::<u8>(), 0..80)) {
             if let Ok(message) = decode(bytes.into()) {
-                let _ = read_published(message);
+                let _ = read_published(message, RANKS);
             }
         }
 
@@ -178,7 +196,7 @@ mod tests {
                 bytes[index] = byte;
             }
             if let Ok(message) = decode(bytes.into()) {
-                let _ = read_published(message);
+                let _ = read_published(message, RANKS);
             }
         }
     }

@@ -68,7 +68,8 @@ pub enum KvRepair {
     Range,
     /// A snapshot, because the batches were not kept any more or the publisher began anew.
     Snapshot,
-    /// A snapshot, because the digests differed.
+    /// A snapshot, because the digests differed, or because the batches that were missing could
+    /// not be understood.
     Digest,
 }
 
@@ -103,7 +104,7 @@ pub enum KvAnswer {
 /// Put in what arrives, with the time (since any fixed moment); take out updates with
 /// [`next_update`](Self::next_update), and questions with [`ask`](Self::ask), which is to be called
 /// again at [`next_timeout`](Self::next_timeout). Each question is answered by
-/// [`answer`](Self::answer) or [`failed`](Self::failed).
+/// [`answer`](Self::answer), [`failed`](Self::failed) or [`broken`](Self::broken).
 ///
 /// It holds a few numbers for each rank and tier, and a bounded buffer during a repair.
 #[derive(Debug)]
@@ -228,11 +229,22 @@ impl KvFollower {
                 self.updates.push_back(KvUpdate::State(state));
                 self.catch_up(now);
             }
-            _ => self.failed(now),
+            _ => self.broken(now),
         }
     }
 
-    /// The worker could not be asked, or did not answer properly.
+    /// The worker's answer could not be understood. It would send the same batches again: nothing
+    /// but a snapshot helps.
+    pub fn broken(&mut self, now: Duration) {
+        if let (Some(repair), Some(_)) = (&mut self.repair, &self.known)
+            && repair.is_asked
+        {
+            repair.need = Need::Digest;
+        }
+        self.failed(now);
+    }
+
+    /// The worker could not be asked, or its answer did not come whole.
     pub fn failed(&mut self, now: Duration) {
         if self.asked().is_none() {
             return;
@@ -362,15 +374,11 @@ impl KvFollower {
                 Verdict::Early(_) => return None,
             }
         }
-        if self.has(mark) {
-            self.pacing.eased();
-            return Some(KvRepair::Range);
+        if !self.has(mark) {
+            return None;
         }
-        if let (Some(repair), Some(_)) = (&mut self.repair, &self.known) {
-            // Nothing but a snapshot helps.
-            repair.need = Need::Digest;
-        }
-        None
+        self.pacing.eased();
+        Some(KvRepair::Range)
     }
 
     /// Takes everything anew, whatever was known before: it is the worker's own word. `None` if it is

@@ -224,6 +224,24 @@ fn what_the_ring_has_is_repaired_by_range_and_the_rest_by_snapshot() {
 }
 
 #[test]
+fn batches_that_cannot_be_understood_are_made_up_for_by_a_snapshot() {
+    let mut world = World::new(11, Plane::perfect(), Bug::None);
+    world.settle(Duration::from_secs(1));
+    world.lose_next(1);
+    world.change(DpRank(0), stored(1));
+    world.garble_asks(1);
+    world.settle(Duration::from_secs(1));
+    assert!(matches!(
+        world.state(),
+        KvState::Exact {
+            by: KvRepair::Digest,
+            ..
+        }
+    ));
+    assert_eq!(world.truth(), world.known());
+}
+
+#[test]
 fn a_publisher_that_is_always_wrong_is_asked_ever_more_rarely() {
     let mut world = World::new(3, Plane::perfect(), Bug::None);
     let mut asks = Vec::new();

@@ -73,6 +73,7 @@ pub(crate) struct World {
     to_lose: u32,
     to_spoil: bool,
     to_fail: u32,
+    to_garble: u32,
     under_way: VecDeque<(Duration, Message)>,
     /// When it reaches the worker.
     question: Option<(Duration, KvAsk)>,
@@ -114,6 +115,7 @@ impl World {
             to_lose: 0,
             to_spoil: false,
             to_fail: 0,
+            to_garble: 0,
             under_way: VecDeque::new(),
             question: None,
             answer: None,
@@ -157,6 +159,11 @@ impl World {
 
     pub(crate) fn fail_asks(&mut self, asks: u32) {
         self.to_fail = asks;
+    }
+
+    /// The next answers cannot be understood.
+    pub(crate) fn garble_asks(&mut self, asks: u32) {
+        self.to_garble = asks;
     }
 
     pub(crate) fn lag(&mut self) {
@@ -256,7 +263,7 @@ impl World {
             }
         }
         if let Some((_, ask)) = self.question.take_if(|(at, _)| *at <= self.now) {
-            let is_failed = self.to_fail > 0 || self.chance(self.plane.unanswered);
+            let is_failed = self.to_fail + self.to_garble > 0 || self.chance(self.plane.unanswered);
             self.to_fail = self.to_fail.saturating_sub(1);
             let answer = (!is_failed).then(|| self.serve(ask));
             self.answer = Some((self.later(), answer));
@@ -264,6 +271,10 @@ impl World {
         if let Some((_, answer)) = self.answer.take_if(|(at, _)| *at <= self.now) {
             match answer {
                 Some(answer) => self.follower.answer(self.now, answer),
+                None if self.to_garble > 0 => {
+                    self.to_garble -= 1;
+                    self.follower.broken(self.now);
+                }
                 None => self.follower.failed(self.now),
             }
         }
