@@ -1,66 +1,25 @@
-use std::fmt;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use forebay_mux::events::{FollowerConfig, KvAnswer, KvAsk, KvFollower, KvUpdate};
-use forebay_protocols::worker::{self, KvSyncRequest, worker_request::Operation};
+use forebay_protocols::worker::{KvSyncRequest, worker_request::Operation};
 use forebay_protocols::{Error, ErrorClass};
-use forebay_runtime::{
-    Event, EventStream, Instance, Lagged, PlaneError, Planes, ResponseStream, StreamRequest,
-};
+use forebay_runtime::{Event, EventStream, Instance, Lagged, PlaneError, Planes, StreamRequest};
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::frames::{ask, broken, decode};
-use super::kv_frames::{
-    Published, read_batch, read_events, read_mark, read_published, write_position,
-};
+use super::frames::{ask, decode};
+use super::kv_answer::{KvRepairs, receive};
+use super::kv_frames::{Published, read_published, write_position};
 use super::names::kv_topic;
 
 /// The wait before the first new attempt to subscribe; each one after it waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// How long a worker may take for the next part of its answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// What a worker's answer may have in bytes: a snapshot of ten million blocks has less.
-const MOST_ANSWER_BYTES: usize = 512 << 20;
-/// What is counted for a frame beside its bytes: small frames are not without end either.
-const FRAME_BYTES: usize = 64;
-
-/// Bounds how many workers are asked at a time for what is missing of their KV events, by all who
-/// follow with clones of one of these. Others wait for their turn.
-#[derive(Clone)]
-pub struct KvRepairs(Arc<Semaphore>);
-
-impl KvRepairs {
-    /// At most `limit` at a time, at least 1.
-    pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Semaphore::new(limit.max(1))))
-    }
-}
-
-impl Default for KvRepairs {
-    /// At most 16.
-    fn default() -> Self {
-        Self::new(16)
-    }
-}
-
-impl fmt::Debug for KvRepairs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("KvRepairs")
-            .field(&self.0.available_permits())
-            .finish()
-    }
-}
-
 /// What is to be done to know the KV caches of a worker of so many data-parallel ranks, for as long as the stream is polled. It does not
 /// end.
 pub(super) fn follow(
@@ -230,109 +189,8 @@ impl Following {
         let (planes, repairs) = (self.planes.clone(), self.repairs.clone());
         let (address, ranks) = (self.instance.address.clone(), self.ranks);
         async move {
-            let turn = repairs.0.acquire().await;
-            let _turn = turn.expect("the semaphore is never closed");
-            let frames = planes.requests.open(&address, request);
-            Answer::new(frames, ranks, MOST_ANSWER_BYTES).read().await
+            let open = || planes.requests.open(&address, request);
+            receive(open, ranks, &repairs).await
         }
-    }
-}
-
-/// A worker's answer on its way.
-struct Answer {
-    frames: ResponseStream,
-    ranks: u32,
-    /// How much more may come.
-    bytes_left: usize,
-}
-
-impl Answer {
-    fn new(frames: ResponseStream, ranks: u32, most_bytes: usize) -> Self {
-        Self {
-            frames,
-            ranks,
-            bytes_left: most_bytes,
-        }
-    }
-
-    async fn read(mut self) -> Result<KvAnswer, Error> {
-        let head = self.next().await?;
-        let head = head.ok_or_else(|| broken("an answer without a frame"))?;
-        let head: worker::KvSync = decode(head)?;
-        let mark = read_mark(head.mark)?;
-        if head.is_snapshot {
-            let mut parts = Vec::new();
-            while let Some(frame) = self.next().await? {
-                parts.push(read_events(decode(frame)?, self.ranks)?);
-            }
-            return Ok(KvAnswer::Snapshot { mark, parts });
-        }
-        let mut batches = Vec::new();
-        while let Some(frame) = self.next().await? {
-            batches.push(read_batch(decode(frame)?, self.ranks)?);
-        }
-        Ok(KvAnswer::Range { mark, batches })
-    }
-
-    /// The next frame, if there is one.
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let frame = timeout(ANSWER_LIMIT, self.frames.next()).await;
-        let frame = frame.map_err(|_| late())?.transpose()?;
-        let Some(frame) = frame else {
-            return Ok(None);
-        };
-        let left = self.bytes_left.checked_sub(frame.len() + FRAME_BYTES);
-        self.bytes_left = left.ok_or_else(too_large)?;
-        Ok(Some(frame))
-    }
-}
-
-fn late() -> Error {
-    let message = "the worker takes too long to tell what it has cached";
-    Error::new(ErrorClass::Deadline, "kv_sync_deadline", message)
-}
-
-fn too_large() -> Error {
-    let message = "the worker tells more than it can have cached";
-    Error::new(ErrorClass::BackendProtocol, "kv_sync_too_large", message)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::super::frames::encode;
-    use super::*;
-
-    fn head(is_snapshot: bool) -> Bytes {
-        let mark = Some(worker::KvMark::default());
-        encode(&worker::KvSync { mark, is_snapshot })
-    }
-
-    #[tokio::test]
-    async fn an_answer_without_end_is_refused() {
-        for is_snapshot in [true, false] {
-            let part = encode(&worker::KvEventBatch {
-                mark: Some(worker::KvMark::default()),
-                ..Default::default()
-            });
-            let parts = stream::repeat(part).map(Ok);
-            let frames = stream::iter([Ok(head(is_snapshot))]).chain(parts);
-            let answer = Answer::new(frames.boxed(), 1, 1 << 16).read().await;
-            assert_eq!(answer.unwrap_err().reason, "kv_sync_too_large");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_arrives_and_a_silent_one_does_not() {
-        let part = encode(&worker::KvEventBatch::default());
-        let frames = stream::iter(vec![Ok(head(true)), Ok(part.clone()), Ok(part)]);
-        let slow = frames.then(|frame| async {
-            sleep(ANSWER_LIMIT / 2).await;
-            frame
-        });
-        let answer = Answer::new(slow.boxed(), 1, 1 << 16).read().await.unwrap();
-        assert!(matches!(answer, KvAnswer::Snapshot { parts, .. } if parts.len() == 2));
-        let silent = Answer::new(stream::pending().boxed(), 1, 1 << 16);
-        assert_eq!(silent.read().await.unwrap_err().reason, "kv_sync_deadline");
     }
 }
