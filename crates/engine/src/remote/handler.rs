@@ -54,7 +54,7 @@ impl EngineHandler {
             generations: Generations::default(),
             paused: watch::Sender::new(false),
             refuses_while_paused: false,
-            kv_truth: KvTruth::default(),
+            kv_truth: KvTruth::new(),
             begun: Arc::default(),
         }
     }

@@ -1,5 +1,7 @@
 //! KV events' messages, as `forebay_mux::events` has them.
 
+use std::iter;
+
 use bytes::Bytes;
 use forebay_mux::events::{KvBatch, KvMark, KvPosition, KvSync, KvSyncAnswer};
 use forebay_protocols::{Error, worker};
@@ -26,23 +28,26 @@ pub(super) fn encode_mark(mark: KvMark) -> Bytes {
     })
 }
 
-/// The ledger's answer as frames. It takes time.
-pub(super) fn encode_sync(sync: KvSync) -> Vec<Bytes> {
-    let head = worker::KvSync {
+/// The frames of an answer, each made as it is asked for, which takes time.
+pub(super) type SyncFrames = Box<dyn Iterator<Item = Bytes> + Send>;
+
+/// The ledger's answer as frames.
+pub(super) fn encode_sync(sync: KvSync) -> SyncFrames {
+    let head = encode(&worker::KvSync {
         mark: Some(write_mark(sync.mark)),
         is_snapshot: matches!(sync.answer, KvSyncAnswer::Snapshot(_)),
-    };
-    let mut frames = vec![encode(&head)];
+    });
+    let head = iter::once(head);
     match sync.answer {
         KvSyncAnswer::Range(batches) => {
-            frames.extend(batches.iter().map(|batch| encode_batch(batch)));
+            let batches = batches.into_iter().map(|batch| encode_batch(&batch));
+            Box::new(head.chain(batches))
         }
         KvSyncAnswer::Snapshot(snapshot) => {
             let part = |(rank, events): (_, Vec<_>)| encode(&write_events(rank, &events, None));
-            frames.extend(snapshot.parts().map(part));
+            Box::new(head.chain(snapshot.parts().map(part)))
         }
     }
-    frames
 }
 
 /// Reads what a worker of so many data-parallel ranks published.
