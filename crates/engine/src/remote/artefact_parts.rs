@@ -88,6 +88,8 @@ fn read(bytes: Bytes, digest: ArtefactDigest) -> Result<Content, Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use futures::FutureExt as _;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -98,6 +100,40 @@ mod tests {
 
     fn receive_now(parts: ResponseStream, digest: ArtefactDigest) -> Result<Content, Error> {
         receive(parts, digest).now_or_never().unwrap()
+    }
+
+    proptest! {
+        /// No frames but its own are taken for the artefact that was asked for, and none make more
+        /// of it than they say.
+        #[test]
+        fn any_frames_are_the_artefact_or_refused(
+            noise in vec(vec(any::<u8>(), 0..40), 0..3),
+            lies in vec((vec(any::<u8>(), 0..40), any::<u64>()), 0..3),
+            is_noise: bool,
+        ) {
+            let lies = lies.into_iter().map(|(bytes, total_bytes)| {
+                encode(&ArtefactPart { bytes, total_bytes })
+            });
+            let frames: Vec<Bytes> = match is_noise {
+                true => noise.into_iter().map(Bytes::from).collect(),
+                false => lies.collect(),
+            };
+            let parts = stream::iter(frames.into_iter().map(Ok)).boxed();
+            let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let _entered = clock.as_ref().unwrap().enter();
+            prop_assert!(receive_now(parts, ArtefactDigest([7; 32])).is_err());
+        }
+
+        /// Of the digest that was asked for, but of any content.
+        #[test]
+        fn any_bytes_of_the_right_digest_are_read_or_refused(bytes in vec(any::<u8>(), 0..60)) {
+            let digest = ArtefactDigest::of(&bytes);
+            if let Ok(content) = read(bytes.into(), digest) {
+                let digest = Artefacts::new().insert(content.clone());
+                let again = encode(&Artefact { content: Some(content.clone()) });
+                prop_assert!(read(again, digest).unwrap() == content);
+            }
+        }
     }
 
     fn part(bytes: &[u8], total: usize) -> Result<Bytes, Error> {

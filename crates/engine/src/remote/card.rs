@@ -149,7 +149,7 @@ impl WorkerCard {
     /// # Errors
     ///
     /// `BackendProtocol`, if it is no card, lacks what an engine must say, has a role that this
-    /// version does not know, or a weight out of its range.
+    /// version does not know, a weight out of its range, or sampling defaults that are no numbers.
     pub fn decode(card: Bytes) -> Result<Self, Error> {
         Self::of_message(decode(card)?)
     }
@@ -164,6 +164,11 @@ impl WorkerCard {
         let weight = card.weight.unwrap_or(1.0);
         if !Self::is_weight(weight) {
             return Err(broken("a weight out of its range"));
+        }
+        let sampling_defaults = card.sampling_defaults.unwrap_or_default();
+        let drawn = [sampling_defaults.temperature, sampling_defaults.top_p];
+        if drawn.iter().flatten().any(|number| number.is_nan()) {
+            return Err(broken("sampling defaults that are no numbers"));
         }
         let hash_rule = match card.hash_rule {
             rule if rule.is_empty() => HASH_RULE.into(),
@@ -187,7 +192,7 @@ impl WorkerCard {
             tokenizer: read_digest(&card.tokenizer)?,
             template: read_digest(&card.template)?,
             hash_rule,
-            sampling_defaults: card.sampling_defaults.unwrap_or_default(),
+            sampling_defaults,
             role,
             max_batch_tokens: Some(card.max_batch_tokens).filter(|tokens| *tokens > 0),
             max_running_sequences: Some(card.max_running_sequences).filter(|most| *most > 0),
@@ -293,7 +298,7 @@ mod tests {
             }
             let bytes = if is_noise { noise } else { bytes };
             if let Ok(card) = WorkerCard::decode(bytes.into()) {
-                prop_assert!(WorkerCard::decode(card.encode()).is_ok());
+                prop_assert_eq!(WorkerCard::decode(card.encode()).unwrap(), card);
             }
         }
     }
@@ -312,7 +317,8 @@ mod tests {
     #[test]
     fn what_is_no_card_is_refused() {
         type Change = fn(&mut worker::WorkerCard);
-        let changes: [Change; 9] = [
+        let changes: [Change; 10] = [
+            |card| card.sampling_defaults.as_mut().unwrap().top_p = Some(f32::NAN),
             |card| card.engine = None,
             |card| card.engine.as_mut().unwrap().data_parallel_ranks = 0,
             |card| card.engine.as_mut().unwrap().data_parallel_ranks = MOST_RANKS + 1,
