@@ -19,7 +19,8 @@ pub struct FrontendConfig {
     /// The longest request body. Default 16 MiB.
     pub body_limit_bytes: usize,
     /// The most bytes that the bodies of all requests hold together, from their arrival until they
-    /// are tokens; a body up to 16 KiB does not count. At least 1. Default 256 MiB.
+    /// are tokens, or where workers come and go until the answer begins; a body up to 16 KiB does not
+    /// count. At least 1. Default 256 MiB.
     pub body_budget_bytes: usize,
     /// The longest request line and header fields together; 1 KiB to 1 MiB. Default 32 KiB.
     pub head_limit_bytes: usize,

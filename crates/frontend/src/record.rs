@@ -91,6 +91,13 @@ impl Record {
         );
     }
 
+    /// The version of its model that it was given to has no worker for it, and another one has.
+    pub(crate) fn goes_over(&mut self, model: &str, version: Option<&str>) {
+        self.for_model(model);
+        let _entered = self.span.enter();
+        tracing::info!(model, version, "request goes over to another version");
+    }
+
     /// Tokens came.
     pub(crate) fn step(&mut self, request: &Request, step: &Step) {
         if let Some(interval) = step.since_last_token {

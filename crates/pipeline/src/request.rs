@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use forebay_protocols::openai::{PromptTokensDetails, Usage};
@@ -261,6 +262,14 @@ impl Request {
     /// If there is no such choice.
     pub fn failure(&self, choice: u32) -> Option<&Error> {
         self.choices[choice as usize].failure.as_ref()
+    }
+
+    /// How many attempts each choice has left at least since its last token, with the present one: the
+    /// [`max_attempts`](Plan::max_attempts) of the same request where it is planned anew.
+    pub fn attempts_left(&self) -> NonZeroU32 {
+        let failed = self.choices.iter().map(|c| c.tries.saturating_sub(1));
+        let left = self.plan.max_attempts.get() - failed.max().unwrap_or(0);
+        NonZeroU32::new(left).expect("the present one is among them")
     }
 
     /// Why a choice ended; `None` while it has not, and if the request ended before it.

@@ -236,6 +236,20 @@ fn an_attempt_without_an_engine_s_part_is_none() {
 }
 
 #[test]
+fn attempts_that_are_left_are_those_of_the_choice_that_failed_most() {
+    let mut request = Request::new(plan(2, 90, 3), NOW).unwrap();
+    assert_eq!(request.attempts_left().get(), 3);
+    let attempts = [next_attempt(&mut request), next_attempt(&mut request)];
+    assert_eq!(request.attempts_left().get(), 3);
+    let mut attempt = attempts[1];
+    for left in [2, 1] {
+        request.failed(attempt, unavailable());
+        attempt = next_attempt(&mut request);
+        assert_eq!((attempt.choice, request.attempts_left().get()), (1, left));
+    }
+}
+
+#[test]
 fn a_fault_of_the_request_is_not_tried_again() {
     let mut request = dispatched(plan(1, 4, 9));
     request.failed(first(0), Error::invalid("n", "no"));

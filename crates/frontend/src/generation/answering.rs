@@ -13,11 +13,14 @@ use forebay_runtime::{CancelCause, Context as RequestContext, TaskKind, Tasks};
 use forebay_tokens::TokenId;
 use futures::future::{BoxFuture, FutureExt};
 
-use super::Prepared;
 use super::attempt::{Attempts, Event};
+use super::carried::{Carried, Unstarted};
 use super::echo::Echo;
 use super::placing::Placing;
-use super::waiting::Waiting;
+use super::prepare::Prepared;
+use crate::WorkerPool;
+use crate::app::App;
+use crate::models::ServedModel;
 use crate::record::Record;
 
 /// The most events that are taken together; more are ready only if the client reads slowly.
@@ -48,7 +51,7 @@ pub(crate) struct Answering {
     attempts: Attempts,
     /// How many attempts no worker has accepted yet.
     unaccepted: usize,
-    /// Whether any output has come.
+    /// Whether any token has come, or any choice's end.
     begun: bool,
     /// Parts that came before the answer was begun.
     early: Vec<Part>,
@@ -63,34 +66,49 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    /// Sends the request to workers and waits until every choice is accepted and the first output
-    /// of any has come: until then an error can be the whole answer.
+    /// Sends the request to workers and waits until every choice is accepted and the first token of
+    /// any has come: until then an error can be the whole answer, and the request can go over to
+    /// another version of its model, with all its choices.
     ///
     /// # Errors
     ///
-    /// What failed.
+    /// What failed, or where it goes over.
     pub(crate) async fn start(
-        prepared: Prepared,
+        mut prepared: Prepared,
+        carried: Carried,
         context: RequestContext,
-        waiting: Arc<Waiting>,
-        tasks: Tasks,
-        record: Record,
-    ) -> Result<Self, Error> {
+        app: &App,
+    ) -> Result<Self, Unstarted> {
+        let Carried {
+            record,
+            place,
+            attempts,
+            mut tried,
+        } = carried;
+        prepared.plan.max_attempts = attempts;
         // The record's clock is the ledger's.
         let request = match Request::new(prepared.plan, Duration::ZERO) {
             Ok(request) => request,
             Err(error) => {
                 let error = error.with_param(prepared.prompt_field);
                 record.failed(&error);
-                return Err(error);
+                return Err(Unstarted::Failed(error));
             }
         };
-        let model = prepared.model;
+        let (model, name) = (prepared.model, prepared.asked_model);
+        tried.push(model.pool().clone());
+        let is_version = model.version().is_some();
         let choices = request.plan().choices();
         let decoder = TextDecoder::new(model.tokenizer(), &prepared.text);
         let mut answering = Self {
             request,
-            placing: Placing::new(model.pool().clone(), prepared.routed, choices, waiting),
+            placing: Placing::new(
+                model.pool().clone(),
+                prepared.routed,
+                choices,
+                app.waiting.clone(),
+                place,
+            ),
             tokenizer: model.tokenizer().clone(),
             decoders: vec![decoder; choices as usize],
             echo: prepared.echo,
@@ -100,16 +118,33 @@ impl Answering {
             early: Vec::new(),
             killed: async move { context.killed().await }.boxed(),
             prompt_field: prepared.prompt_field,
-            tasks,
+            tasks: app.tasks.clone(),
             record: Some(record),
         };
         answering.carry_out();
         let mut early = Vec::new();
         while answering.unaccepted > 0 || !answering.begun {
-            match poll_fn(|cx| answering.poll_advance(cx, &mut early)).await {
+            let may_leave = is_version && !answering.begun;
+            let advanced = tokio::select! {
+                biased;
+                advanced = poll_fn(|cx| answering.poll_advance(cx, &mut early)) => advanced,
+                other = app.models.another_version(&name, &tried),
+                    if may_leave && answering.attempts.any_waits() =>
+                {
+                    return Err(answering.go_over(other, tried));
+                }
+            };
+            match advanced {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(error) => return Err(answering.failed(error)),
+                Err(error) => {
+                    let may_leave = is_version && !answering.begun && lacks_worker(&error);
+                    let other = may_leave.then(|| app.models.other_version(&name, &tried));
+                    return Err(match other.flatten() {
+                        Some(other) => answering.go_over(other, tried),
+                        None => Unstarted::Failed(answering.failed(error)),
+                    });
+                }
             }
         }
         answering.early = early;
@@ -117,10 +152,26 @@ impl Answering {
         match answering.request.outcome() {
             Some(Outcome::Failed(error)) => {
                 let error = error.clone();
-                Err(answering.failed(error))
+                Err(Unstarted::Failed(answering.failed(error)))
             }
             _ => Ok(answering),
         }
+    }
+
+    /// Ends what workers of its version do for it, for another version to take it.
+    fn go_over(mut self, other: Arc<ServedModel>, tried: Vec<WorkerPool>) -> Unstarted {
+        let place = self.placing.present_place();
+        let attempts = self.request.attempts_left();
+        let record = self.record.take();
+        let mut record = record.expect("a request that has not begun has its record");
+        record.goes_over(other.name(), other.version());
+        let carried = Carried {
+            record,
+            place,
+            attempts,
+            tried,
+        };
+        Unstarted::Over(other, Box::new(carried))
     }
 
     /// Adds the next parts to `parts`: all that are ready together, at least one. Whether the answer
@@ -192,7 +243,7 @@ impl Answering {
         match event {
             Event::Accepted(at) => {
                 self.unaccepted -= 1;
-                self.placing.placed(attempt.choice, at);
+                self.placing.accepted(attempt.choice, at);
                 if let Some(record) = &mut self.record
                     && self.unaccepted == 0
                 {
@@ -214,9 +265,9 @@ impl Answering {
             Event::Failed(error) => self.fail(attempt, error),
             Event::Ended => self.request.ended(attempt),
             Event::Output(output) => {
-                self.begun = true;
                 let now = self.now();
                 if let Some(step) = self.request.output(attempt, output, now) {
+                    self.begun |= !step.tokens.is_empty() || step.finish.is_some();
                     return self.decode(attempt.choice, step);
                 }
             }
@@ -327,6 +378,11 @@ impl Drop for Answering {
 /// is up anew.
 fn takes_none(refusal: &Error) -> bool {
     matches!(&*refusal.reason, "worker_paused" | "worker_stopped")
+}
+
+/// Whether a request failed for want of workers, or of a place to wait for them.
+fn lacks_worker(error: &Error) -> bool {
+    matches!(&*error.reason, "no_worker_ready" | "too_many_waiting")
 }
 
 /// An engine names the fields of what it was sent; a client knows those of what it sent.

@@ -171,6 +171,15 @@ impl Attempts {
         }
     }
 
+    /// Whether there is no worker yet for any of them.
+    pub(super) fn any_waits(&self) -> bool {
+        let waits = |attempt: &Attempt| matches!(attempt.state, State::Waiting(_));
+        match self {
+            Self::One(one) => one.as_ref().is_some_and(waits),
+            Self::Many(many) => many.iter().any(waits),
+        }
+    }
+
     /// Ends an attempt, if it goes on.
     pub(super) fn end(&mut self, id: AttemptId) {
         match self {

@@ -2,6 +2,7 @@
 
 mod answering;
 mod attempt;
+mod carried;
 mod echo;
 mod placing;
 mod prepare;
@@ -9,5 +10,6 @@ mod remainder;
 mod waiting;
 
 pub(crate) use answering::{Answering, Part};
+pub(crate) use carried::{Carried, Unstarted};
 pub(crate) use prepare::{Prepared, Unprepared, prepare_chat, prepare_completion};
-pub(crate) use waiting::Waiting;
+pub(crate) use waiting::{Waiting, WaitingPlace};

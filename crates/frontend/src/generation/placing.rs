@@ -21,6 +21,8 @@ pub(super) struct Placing {
     waiting: Arc<Waiting>,
     /// Held by those choices that wait.
     waiting_place: Weak<WaitingPlace>,
+    /// The same, where the request has waited before: until a worker has accepted it.
+    kept_place: Option<Arc<WaitingPlace>>,
 }
 
 impl Placing {
@@ -29,6 +31,7 @@ impl Placing {
         prompts: Vec<RoutedPrompt>,
         choices: u32,
         waiting: Arc<Waiting>,
+        kept_place: Option<Arc<WaitingPlace>>,
     ) -> Self {
         Self {
             pool,
@@ -36,11 +39,23 @@ impl Placing {
             at: vec![None; choices as usize],
             failed: vec![Vec::new(); choices as usize],
             waiting,
-            waiting_place: Weak::new(),
+            waiting_place: kept_place.as_ref().map_or_else(Weak::new, Arc::downgrade),
+            kept_place,
         }
     }
 
-    /// A worker has the attempt at a choice.
+    /// Its place among the requests that wait, if it has one.
+    pub(super) fn present_place(&self) -> Option<Arc<WaitingPlace>> {
+        self.waiting_place.upgrade()
+    }
+
+    /// A worker has accepted the attempt at a choice.
+    pub(super) fn accepted(&mut self, choice: u32, at: Place) {
+        self.placed(choice, at);
+        self.kept_place = None;
+    }
+
+    /// A worker has had the attempt at a choice.
     pub(super) fn placed(&mut self, choice: u32, at: Place) {
         self.at[choice as usize] = Some(at);
     }
@@ -88,7 +103,7 @@ impl Placing {
 
     /// The place of this request among those that wait, however many of its choices do.
     fn waiting_place(&mut self) -> Result<Arc<WaitingPlace>, Error> {
-        if let Some(place) = self.waiting_place.upgrade() {
+        if let Some(place) = self.present_place() {
             return Ok(place);
         }
         let place = Arc::new(self.waiting.enter()?);

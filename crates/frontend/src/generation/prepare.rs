@@ -17,7 +17,8 @@ use crate::models::{ModelRegistry, ServedModel, not_found};
 use crate::pool::RoutedPrompt;
 use crate::request_id::random_u64;
 
-/// A request that was read, checked and turned into tokens.
+/// A request that was read, checked and turned into tokens. How many attempts it has is not in its
+/// plan yet.
 pub(crate) struct Prepared {
     pub(crate) model: Arc<ServedModel>,
     pub(crate) plan: Plan,
@@ -56,16 +57,17 @@ impl From<Unprepared> for Error {
     }
 }
 
-/// Prepares a chat completion. This renders and tokenizes: not for an async thread if the body is
-/// long.
+/// Prepares a chat completion; for this version of its model, if it is given to one already. This
+/// renders and tokenizes: not for an async thread if the body is long.
 pub(crate) fn prepare_chat(
     body: &[u8],
     id: RequestId,
+    version: Option<Arc<ServedModel>>,
     models: &ModelRegistry,
     limits: &Limits,
 ) -> Result<Prepared, Unprepared> {
     let request: ChatCompletionRequest = openai::parse(body)?;
-    let model = find(models, &request.model)?;
+    let model = find(version, models, &request.model)?;
     let generation = request.generation()?;
     if generation.choices as usize > limits.choices {
         return Err(too_many_choices(limits.choices, "n").into());
@@ -85,7 +87,6 @@ pub(crate) fn prepare_chat(
         generation,
         prompts,
         "messages",
-        limits,
     )?)
 }
 
@@ -93,11 +94,12 @@ pub(crate) fn prepare_chat(
 pub(crate) fn prepare_completion(
     body: &[u8],
     id: RequestId,
+    version: Option<Arc<ServedModel>>,
     models: &ModelRegistry,
     limits: &Limits,
 ) -> Result<Prepared, Unprepared> {
     let request: CompletionRequest = openai::parse(body)?;
-    let model = find(models, &request.model)?;
+    let model = find(version, models, &request.model)?;
     let generation = request.generation()?;
     check_choices(&request.prompt, &generation, limits)?;
     let prompts = completion_prompts(&request.prompt, &model)?;
@@ -105,15 +107,7 @@ pub(crate) fn prepare_completion(
         true => echoed(request.prompt, model.tokenizer(), &generation)?,
         false => Echo::default(),
     };
-    let mut prepared = prepared(
-        id,
-        model,
-        request.model,
-        generation,
-        prompts,
-        "prompt",
-        limits,
-    )?;
+    let mut prepared = prepared(id, model, request.model, generation, prompts, "prompt")?;
     prepared.echo = echo;
     if request.max_tokens.is_none() {
         // What the client did not ask for yields to the context.
@@ -122,9 +116,17 @@ pub(crate) fn prepare_completion(
     Ok(prepared)
 }
 
-fn find(models: &ModelRegistry, name: &str) -> Result<Arc<ServedModel>, Unprepared> {
-    let found = models.get(name);
-    found.map_err(|_| Unprepared::NoModel(name.to_owned()))
+fn find(
+    version: Option<Arc<ServedModel>>,
+    models: &ModelRegistry,
+    name: &str,
+) -> Result<Arc<ServedModel>, Unprepared> {
+    match version {
+        Some(version) => Ok(version),
+        None => models
+            .get(name)
+            .map_err(|_| Unprepared::NoModel(name.to_owned())),
+    }
 }
 
 /// Before a prompt is tokenized: there may be millions.
@@ -154,7 +156,6 @@ fn prepared(
     generation: Generation,
     prompts: Vec<Vec<TokenId>>,
     prompt_field: &'static str,
-    limits: &Limits,
 ) -> Result<Prepared, Error> {
     let context_length = model.pool().model().context_length;
     let mut plan = Plan::new(id, model.name(), prompts, context_length);
@@ -170,7 +171,6 @@ fn prepared(
     plan.output = generation.output;
     plan.cache_salt = generation.cache_salt;
     plan.priority = generation.priority;
-    plan.max_attempts = limits.attempts;
     let seed = RoutingSeed::new("", &plan.cache_salt);
     let routed = plan.prompts.iter();
     let routed = routed.map(|tokens| model.pool().prompt(tokens, seed));

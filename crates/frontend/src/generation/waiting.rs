@@ -5,6 +5,7 @@ use forebay_observability::{Gauge, Registry};
 use forebay_protocols::{Error, ErrorClass};
 use forebay_runtime::Context;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::answering::cancelled;
 use crate::config::Limits;
@@ -35,6 +36,7 @@ impl Waiting {
     }
 
     /// Waits until some version of a model has a worker: the request is not prepared for one yet.
+    /// Gives its place, in which it waits on if that worker leaves again.
     ///
     /// # Errors
     ///
@@ -45,12 +47,13 @@ impl Waiting {
         models: &ModelRegistry,
         name: &str,
         context: &Context,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<WaitingPlace>, Error> {
         let place = self.enter()?;
         tokio::select! {
-            there = place.in_time(models.has_worker(name)) => there?,
-            cause = context.killed() => Err(cancelled(cause)),
+            there = place.in_time(models.has_worker(name)) => there??,
+            cause = context.killed() => return Err(cancelled(cause)),
         }
+        Ok(Arc::new(place))
     }
 
     /// Takes a place for a request.
@@ -69,16 +72,19 @@ impl Waiting {
         Ok(WaitingPlace {
             waiting: self.waiting.clone(),
             time: self.time,
+            until: Instant::now() + self.time,
             _permit: permit,
         })
     }
 }
 
-/// The place of a request some of whose choices wait for workers; whoever drops it gives it back.
+/// The place of a request some of whose choices wait for workers: for so long in all, whichever
+/// version of its model it waits for. Whoever drops it gives it back.
 #[derive(Debug)]
-pub(super) struct WaitingPlace {
+pub(crate) struct WaitingPlace {
     waiting: Gauge,
     time: Duration,
+    until: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -110,7 +116,7 @@ impl WaitingPlace {
     }
 
     async fn in_time<T>(&self, wait: impl Future<Output = T>) -> Result<T, Error> {
-        let waited = tokio::time::timeout(self.time, wait).await;
+        let waited = tokio::time::timeout_at(self.until, wait).await;
         waited.map_err(|_| {
             let message = "no worker is ready for this model";
             Error::new(ErrorClass::Unavailable, "no_worker_ready", message)
@@ -122,5 +128,27 @@ impl WaitingPlace {
 impl Drop for WaitingPlace {
     fn drop(&mut self) {
         self.waiting.dec();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::FrontendConfig;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_for_so_long_in_all() {
+        let limits = FrontendConfig::default().limits().unwrap();
+        let place = Waiting::new(&limits, &Registry::new()).enter().unwrap();
+        let begun = Instant::now();
+        let there = place.in_time(tokio::time::sleep(limits.worker_wait / 2));
+        there.await.unwrap();
+        // That worker went again, or was of another version.
+        let error = place.in_time(pending::<()>()).await.unwrap_err();
+        assert_eq!(error.reason, "no_worker_ready");
+        assert_eq!(begun.elapsed(), limits.worker_wait);
     }
 }

@@ -6,7 +6,7 @@ use forebay_protocols::openai::{Model, ModelVersion};
 
 use super::ServedModel;
 use super::versions::Versions;
-use crate::Error;
+use crate::{Error, WorkerPool};
 
 /// The models at one moment, as requests look them up.
 #[derive(Debug)]
@@ -86,6 +86,11 @@ impl Catalogue {
     /// by the weights of its workers that take them.
     pub(super) fn get(&self, name: &str) -> Option<&Arc<ServedModel>> {
         Some(self.by_name.get(name)?.next())
+    }
+
+    /// The same among those with other pools than these; `None` also if they have no share.
+    pub(super) fn other(&self, name: &str, than: &[WorkerPool]) -> Option<&Arc<ServedModel>> {
+        self.by_name.get(name)?.next_other(than)
     }
 
     /// The versions of the model of this name; none, if there is no such model.

@@ -13,8 +13,8 @@ use tracing::warn;
 use super::ServedModel;
 use super::catalogue::{Catalogue, Clash, check_names};
 use super::expected::Expected;
-use crate::Error;
 use crate::pool::PastCounts;
+use crate::{Error, WorkerPool};
 
 /// The models that a frontend serves, by name. They may come and go while it serves, by hand or,
 /// with [`Self::follow`], as workers do. Cloning copies a pointer; a request takes no lock.
@@ -149,6 +149,34 @@ impl ModelRegistry {
         }
     }
 
+    /// A version of the model of this name that a new request might get and that has none of these
+    /// pools, if there is one.
+    pub(crate) fn other_version(
+        &self,
+        name: &str,
+        than: &[WorkerPool],
+    ) -> Option<Arc<ServedModel>> {
+        self.0.now.load().other(name, than).cloned()
+    }
+
+    /// Waits for one. Cancel-safe.
+    pub(crate) async fn another_version(
+        &self,
+        name: &str,
+        than: &[WorkerPool],
+    ) -> Arc<ServedModel> {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let models = self.0.now.load().versions(name).to_vec();
+            let mut ready: Vec<_> = models.iter().map(|model| model.pool().ready()).collect();
+            if let Some(other) = self.other_version(name, than) {
+                return other;
+            }
+            any_change(&mut ready, &mut changes).await;
+        }
+    }
+
     /// From now on these models are expected, and no others.
     pub(super) fn expect(&self, expected: Expected) {
         if **self.0.expected.load() != expected {
@@ -260,7 +288,6 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
-    use crate::WorkerPool;
 
     #[test]
     fn who_waits_for_a_model_that_was_there_goes_on_waiting() {

@@ -101,7 +101,7 @@ impl ServedModel {
     }
 
     /// The same model as one of several versions that are served under one name at a time, as
-    /// during a rolling upgrade: each has workers of its own, and a request stays with its version.
+    /// during a rolling upgrade: each has workers of its own, and an answer stays with its version.
     #[must_use]
     pub fn with_version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ServedModel;
+use crate::WorkerPool;
 use crate::request_id::random_u64;
 
 /// The golden ratio's part of 2^64. Its multiples, modulo 2^64, are spread evenly, however many
@@ -42,11 +43,29 @@ impl Versions {
     pub(super) fn next(&self) -> &Arc<ServedModel> {
         match &*self.models {
             [only] => only,
-            models => {
-                let turn = self.turn.fetch_add(GOLDEN, Ordering::Relaxed);
-                &models[whose(&self.shares(), turn)]
+            models => &models[whose(&self.shares(), self.turn())],
+        }
+    }
+
+    /// The same among those with other pools than these; `None` if they have no share.
+    pub(super) fn next_other(&self, than: &[WorkerPool]) -> Option<&Arc<ServedModel>> {
+        let mut shares = self.shares();
+        for (share, model) in shares.iter_mut().zip(&self.models) {
+            let pool = model.pool().identity();
+            if than.iter().any(|than| than.identity() == pool) {
+                *share = 0.0;
             }
         }
+        let whole: f64 = shares.iter().sum();
+        if whole <= 0.0 {
+            return None;
+        }
+        shares.iter_mut().for_each(|share| *share /= whole);
+        Some(&self.models[whose(&shares, self.turn())])
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.fetch_add(GOLDEN, Ordering::Relaxed)
     }
 
     /// By version, its part of the next requests.

@@ -246,13 +246,15 @@ impl WorkerPool {
         })
     }
 
-    /// Takes what has changed in a worker's KV cache, in order. Nothing happens if the worker is not
+    /// Takes what has changed in a worker's KV cache, in order, in one: choices wait meanwhile, so
+    /// give much in pieces of some 2,000 blocks. Nothing happens if the worker is not
     /// known, or if the pool does not route by prefixes. Only rank 0 counts: a request cannot name
     /// another one.
     pub fn apply(&self, at: WorkerRank, events: &[KvEvent]) {
         if self.0.is_kv {
+            let mut state = self.0.state.lock();
             for event in events {
-                self.0.state.lock().router.apply(at, event);
+                state.router.apply(at, event);
             }
         }
     }
@@ -331,7 +333,7 @@ impl WorkerPool {
     }
 
     /// Tells pools apart: equal for handles on one that lives.
-    pub(super) fn identity(&self) -> usize {
+    pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.0) as usize
     }
 

@@ -5,18 +5,17 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use forebay_protocols::openai::{
     ChatCompletion, ChatCompletionRequest, Completion, CompletionRequest, ErrorEnvelope,
 };
-use forebay_protocols::{Error, ErrorClass};
+use forebay_runtime::Context;
 use forebay_runtime::http::Refusal;
-use forebay_runtime::{BlockingError, Context};
 use forebay_tokens::RequestId;
 
+use super::asked::Asked;
 use crate::api::{Api, Envelope, Events, Whole};
 use crate::app::App;
-use crate::generation::{Answering, Prepared, Unprepared, prepare_chat, prepare_completion};
+use crate::generation::{Answering, Carried};
 use crate::metrics::{Endpoint, Stage};
 use crate::record::Record;
 
@@ -71,7 +70,14 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
     };
     record.passed(Stage::Read);
     let context = Context::new(id.clone(), app.tasks.requests());
-    let prepared = match prepare_when_ready(&app, id, body, api, &context, &mut record).await {
+    let asked = Asked {
+        app: &app,
+        id,
+        body,
+        api,
+        context,
+    };
+    let (prepared, place) = match asked.prepare_when_ready(&mut record).await {
         Ok(prepared) => prepared,
         Err(error) => {
             record.failed(&error);
@@ -85,77 +91,19 @@ async fn answer(app: Arc<App>, id: RequestId, request: Request, api: Api) -> Res
         prepared.asked_model.clone(),
         &prepared.text,
     );
-    let (waiting, tasks) = (app.waiting.clone(), app.tasks.clone());
-    let answering = match Answering::start(prepared, context, waiting, tasks, record).await {
+    let carried = Carried {
+        record,
+        place,
+        attempts: app.limits.attempts,
+        tried: Vec::new(),
+    };
+    let answering = match asked.start(prepared, carried).await {
         Ok(answering) => answering,
         Err(error) => return Refusal::from(error).into_response(),
     };
     match stream {
         true => streamed(answering, envelope, include_usage),
         false => at_once(answering, envelope).await,
-    }
-}
-
-/// Prepares a request; for a version of its model that has workers, if one comes to have them in
-/// time: another one may have another tokenizer. A model that is on its way is waited for, too.
-async fn prepare_when_ready(
-    app: &Arc<App>,
-    id: RequestId,
-    body: Bytes,
-    api: Api,
-    context: &Context,
-    record: &mut Record,
-) -> Result<Prepared, Error> {
-    let prepared = prepare(app, id.clone(), body.clone(), api).await;
-    let asked_model = match prepared {
-        Ok(prepared) => {
-            let model = &prepared.model;
-            record.for_model(model.name());
-            record.passed(Stage::Prepare);
-            if model.version().is_none() || model.pool().ready_workers() > 0 {
-                return Ok(prepared);
-            }
-            prepared.asked_model
-        }
-        Err(Unprepared::NoModel(name)) if app.models.may_have(&name) => {
-            record.passed(Stage::Prepare);
-            name
-        }
-        Err(unprepared) => return Err(unprepared.into()),
-    };
-    let waiting = &app.waiting;
-    (waiting.for_model(&app.models, &asked_model, context)).await?;
-    let prepared = prepare(app, id, body, api).await?;
-    record.for_model(prepared.model.name());
-    Ok(prepared)
-}
-
-async fn prepare(
-    app: &Arc<App>,
-    id: RequestId,
-    body: Bytes,
-    api: Api,
-) -> Result<Prepared, Unprepared> {
-    let is_short = app.is_short(&body);
-    let work = {
-        let app = app.clone();
-        move || match api {
-            Api::Chat => prepare_chat(&body, id, &app.models, &app.limits),
-            Api::Completion => prepare_completion(&body, id, &app.models, &app.limits),
-        }
-    };
-    if is_short {
-        return work();
-    }
-    match app.tasks.run_blocking("tokenize", work).await {
-        Ok(prepared) => prepared,
-        Err(BlockingError::Cancelled) => Err(Error::new(
-            ErrorClass::Unavailable,
-            "shutting_down",
-            "the server is shutting down",
-        )
-        .into()),
-        Err(error) => Err(Error::internal(error.to_string()).into()),
     }
 }
 

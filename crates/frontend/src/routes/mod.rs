@@ -1,5 +1,6 @@
 //! One function for each route.
 
+mod asked;
 mod generate;
 mod models;
 mod openapi;

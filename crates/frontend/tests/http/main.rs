@@ -9,6 +9,7 @@ mod completions;
 mod connections;
 mod deployment;
 mod engine;
+mod going_over;
 mod leaving;
 mod lifecycle;
 mod models;
