@@ -9,6 +9,7 @@ mod config;
 pub mod engines;
 mod error;
 mod handle;
+mod leaving;
 mod own_card;
 mod standing;
 #[cfg(feature = "status")]
@@ -20,4 +21,5 @@ mod worker;
 pub use config::WorkerConfig;
 pub use error::{ConfigError, StartError};
 pub use handle::WorkerHandle;
+pub use leaving::Leaving;
 pub use worker::{Worker, WorkerSpec};

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::config::WorkerConfig;
 use crate::error::StartError;
 use crate::handle::WorkerHandle;
+use crate::leaving::Leaving;
 use crate::own_card::OwnCard;
 use crate::supervisor::Supervisor;
 
@@ -119,23 +120,24 @@ impl Worker {
         &self.handle
     }
 
-    /// Deregisters, and gives what is served, if the engine was not gone: dropping that ends the
-    /// streams that run, and [`Served::drain`] lets them end. Where discovery has not confirmed it
-    /// within a second, that goes on beside it.
-    pub async fn leave(mut self) -> Option<Box<dyn Served>> {
+    /// Deregisters, and gives what is still served: nothing, if the engine was gone. Where discovery
+    /// has not confirmed it within a second, that goes on beside it.
+    pub async fn leave(mut self) -> Leaving {
         self.task.cancel();
         // Whoever hears of it from discovery sends nothing that would be refused.
         let _ = timeout(FAREWELL, self.task.ended()).await;
-        self.served.try_recv().ok()
+        let standing = self.handle.standing.borrow().clone();
+        match (self.served.try_recv(), standing) {
+            (Ok(served), Some(standing)) => Leaving::new(served, standing.handler),
+            _ => Leaving::default(),
+        }
     }
 
-    /// Deregisters, refuses new streams and lets those that run go on for as long as `grace`; then
-    /// ends them. Whether all of them ended by themselves.
+    /// Deregisters, refuses new streams and lets those that run go on for as long as `grace`; then,
+    /// or once the engine is paused, ends them. Whether all of them ended by themselves.
     pub async fn stop(self, grace: Duration) -> bool {
-        match self.leave().await {
-            Some(served) => timeout(grace, served.drain()).await.is_ok(),
-            None => true,
-        }
+        let leaving = self.leave().await;
+        timeout(grace, leaving.drain()).await.unwrap_or(false)
     }
 }
 

@@ -26,8 +26,8 @@ const BUILD: BuildInfo = BuildInfo {
 /// the user what is served, once the workers are there.
 ///
 /// A SIGTERM or Ctrl-C takes the workers out of discovery first, then refuses what is new, and
-/// lets the streams that run go on for the grace period; what is left then ends with
-/// `Unavailable`, so that who asked goes on elsewhere. It is heard while the process starts, too. A
+/// lets the streams that run go on for the grace period; what is left then, and at once what runs
+/// in a paused engine, ends with `Unavailable`, so that who asked goes on elsewhere. It is heard while the process starts, too. A
 /// second one ends all at once.
 ///
 /// # Errors
@@ -176,9 +176,7 @@ impl Process {
 async fn leave(workers: Vec<Worker>, tasks: Tasks) {
     let requests = tasks.requests().clone();
     let drains = workers.into_iter().map(|worker| async move {
-        if let Some(served) = worker.leave().await {
-            served.drain().await;
-        }
+        worker.leave().await.drain().await;
     });
     let drain = join_all(drains);
     tasks.spawn(TaskKind::Request, "drain", async move {

@@ -7,7 +7,7 @@ use forebay_engine::remote::RemoteEngine;
 use forebay_engine::{Control, Engine, ErrorClass, GenerateStream};
 use forebay_worker::Worker;
 use futures::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::deployment::*;
 use crate::toy::in_time;
@@ -141,6 +141,35 @@ async fn a_long_prefill_is_no_stall() {
     assert_eq!(scene.deployment.watch.next().now_or_never(), None);
     // And when it goes on no more, that shows.
     scene.deployment.removed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_in_a_paused_engine_does_not_hold_up_a_stop() {
+    let Scene {
+        running, worker, ..
+    } = Scene::begin().await;
+    worker.handle().control(Control::Pause).await.unwrap();
+    let begun = Instant::now();
+    assert!(!worker.stop(LONG).await);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let last = running.collect::<Vec<_>>().await.pop().unwrap();
+    assert_eq!(last.unwrap_err().class, ErrorClass::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_paused_during_a_stop_ends_it() {
+    let Scene {
+        running, worker, ..
+    } = Scene::begin().await;
+    let handle = worker.handle().clone();
+    let drain = worker.leave().await.drain();
+    let begun = Instant::now();
+    let pause = async { handle.control(Control::Pause).await.unwrap() };
+    let (by_themselves, ()) = tokio::join!(timeout(LONG, drain), pause);
+    assert!(!by_themselves.unwrap());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let last = running.collect::<Vec<_>>().await.pop().unwrap();
+    assert_eq!(last.unwrap_err().class, ErrorClass::Unavailable);
 }
 
 #[tokio::test(start_paused = true)]
