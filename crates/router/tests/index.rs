@@ -290,7 +290,7 @@ fn what_a_gone_worker_took_comes_back() {
     index.remove(rank(2));
     assert_eq!(index.len(), 10);
     assert_eq!(overlaps(&index, &spread(0, 10)).len(), 1);
-    for _ in 0..300 {
+    for _ in 0..4_000 {
         index.apply(rank(0), &removed(0, 0));
     }
     let after = index.size_bytes();

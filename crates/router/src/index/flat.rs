@@ -17,7 +17,7 @@ use crate::WorkerRank;
 ///
 /// **Pauses.** The table is many small ones, so that none takes long to grow. Clearing a tier and
 /// removing a worker take no time at all: their entries are void at once, and swept as further
-/// events are applied, one small table with each.
+/// events are applied: one small table at a time, for each block that an event names 16 entries.
 #[derive(Debug)]
 pub struct FlatIndex {
     shards: Vec<Shard>,
@@ -31,12 +31,17 @@ pub struct FlatIndex {
 
 /// At a hundred million blocks, a shard has 400,000.
 const SHARDS: usize = 256;
+/// How many entries are swept for each block that is applied: so that an event takes at most a few
+/// times as long while there is something to sweep.
+const SWEPT_PER_BLOCK: usize = 16;
 
 /// Which retired places still have entries.
 #[derive(Debug, Default)]
 struct Sweep {
     /// The shard to sweep next.
     shard: usize,
+    /// How many entries may be swept by now.
+    credit: usize,
     /// Places that were retired before shard 0 was swept; none: nothing is to be swept.
     current: Vec<Place>,
     /// Places that were retired since: they need another round.
@@ -122,11 +127,17 @@ impl FlatIndex {
         }
     }
 
-    /// Sweeps the next shard, if there is anything to sweep.
-    fn sweep_next(&mut self) {
+    /// Sweeps the next shard, if there is anything to sweep and it is time, as so many blocks are
+    /// applied.
+    fn sweep_next(&mut self, blocks: usize) {
         if self.sweep.current.is_empty() {
             return;
         }
+        self.sweep.credit += blocks.max(1) * SWEPT_PER_BLOCK;
+        if self.sweep.credit < self.shards[self.sweep.shard].len() {
+            return;
+        }
+        self.sweep.credit = 0;
         if self.places.live_blocks() == 0 {
             self.shards.fill_with(Shard::default);
             self.shards_bytes = 0;
@@ -163,7 +174,10 @@ impl FlatIndex {
 
 impl PrefixIndex for FlatIndex {
     fn apply(&mut self, at: WorkerRank, event: &KvEvent) {
-        self.sweep_next();
+        self.sweep_next(match event {
+            KvEvent::Stored { blocks, .. } | KvEvent::Removed { blocks, .. } => blocks.len(),
+            KvEvent::Cleared { .. } => 0,
+        });
         match event {
             KvEvent::Stored {
                 tier,
@@ -186,7 +200,7 @@ impl PrefixIndex for FlatIndex {
             self.clear(at, tier);
         }
         self.places.close(at);
-        self.sweep_next();
+        self.sweep_next(0);
     }
 
     fn matches(&self, chain: &[RoutingHash]) -> Vec<Match> {

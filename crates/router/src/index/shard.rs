@@ -185,6 +185,11 @@ impl Shard {
         self.shrink_map();
     }
 
+    /// How many blocks it has.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// The memory it takes beside itself.
     pub(super) fn bytes(&self) -> usize {
         self.map_bytes + self.lists.capacity() * size_of::<List>() + self.owners_bytes
