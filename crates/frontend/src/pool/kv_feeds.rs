@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 
 use forebay_engine::remote::{KvRepairs, KvState, KvUpdate, RemoteEngine};
@@ -8,9 +8,13 @@ use forebay_tokens::WorkerId;
 use futures::StreamExt as _;
 use futures::future::pending;
 use futures::stream::{self, AbortHandle, BoxStream, SelectAll};
+use tokio::task::yield_now;
 use tracing::debug;
 
 use super::WorkerPool;
+
+/// How many blocks are taken at a time, under one lock; then others go first.
+const PIECE_BLOCKS: usize = 2048;
 
 /// The KV events of workers, on their way into the pools that they are in.
 #[derive(Default)]
@@ -19,6 +23,8 @@ pub(crate) struct KvFeeds {
     repairs: KvRepairs,
     workers: HashMap<WorkerId, Fed>,
     updates: SelectAll<BoxStream<'static, (WorkerId, KvUpdate)>>,
+    /// What is left of the update that came last, in pieces.
+    pieces: VecDeque<(WorkerId, KvUpdate)>,
 }
 
 /// A worker whose events are taken.
@@ -50,15 +56,23 @@ impl KvFeeds {
     pub(crate) fn remove(&mut self, worker: WorkerId) {
         if let Some(fed) = self.workers.remove(&worker) {
             fed.events.abort();
+            self.pieces.retain(|(of, _)| *of != worker);
         }
     }
 
     /// Takes updates as they come, and does not end. Cancel-safe.
     pub(crate) async fn run(&mut self) -> Infallible {
-        while let Some((worker, update)) = self.updates.next().await {
-            self.apply(worker, update);
+        loop {
+            while let Some((worker, piece)) = self.pieces.pop_front() {
+                self.apply(worker, piece);
+                yield_now().await;
+            }
+            let Some((worker, update)) = self.updates.next().await else {
+                return pending().await;
+            };
+            let pieces = update.cut(PIECE_BLOCKS).into_iter();
+            self.pieces.extend(pieces.map(|piece| (worker, piece)));
         }
-        pending().await
     }
 
     fn apply(&mut self, worker: WorkerId, update: KvUpdate) {
@@ -91,14 +105,15 @@ mod tests {
     use forebay_observability::Registry;
     use forebay_router::RouterConfig;
     use forebay_runtime::{Instance, Planes, Tasks};
-    use forebay_tokens::BlockSize;
+    use forebay_tokens::{BlockSize, CacheGroup, DpRank, KvEvent, RoutingHash, Tier};
+    use futures::FutureExt as _;
 
     use super::*;
 
     const WORKER: WorkerId = WorkerId(1);
 
-    #[tokio::test]
-    async fn a_pool_knows_how_exact_it_is_and_what_was_repaired() {
+    /// A pool of one worker that nobody can reach.
+    fn pool() -> (WorkerPool, Arc<RemoteEngine>) {
         let model = EngineInfo {
             model: "model".into(),
             capabilities: Capabilities::GENERATE | Capabilities::KV_EVENTS,
@@ -120,6 +135,12 @@ mod tests {
         let engine = Arc::new(engine.unwrap());
         let pool = WorkerPool::new(model, &RouterConfig::default()).unwrap();
         pool.add(WORKER, engine.clone()).unwrap();
+        (pool, engine)
+    }
+
+    #[tokio::test]
+    async fn a_pool_knows_how_exact_it_is_and_what_was_repaired() {
+        let (pool, engine) = pool();
         assert_eq!(pool.workers()[0].kv, None);
 
         let mut feeds = KvFeeds::default();
@@ -137,5 +158,43 @@ mod tests {
         assert_eq!(pool.counts().repairs, [2, 0, 0]);
         feeds.apply(WORKER, KvUpdate::State(KvState::Repairing));
         assert_eq!(pool.workers()[0].kv, Some(KvState::Repairing));
+    }
+
+    #[tokio::test]
+    async fn much_that_has_changed_is_taken_in_pieces_and_none_is_lost_between_them() {
+        let (pool, engine) = pool();
+        let mut feeds = KvFeeds::default();
+        feeds.add(WORKER, pool.clone(), &engine);
+        let stored = |hashes: std::ops::Range<u64>| KvEvent::Stored {
+            tier: Tier::G1,
+            group: CacheGroup(0),
+            parent: None,
+            blocks: hashes.map(RoutingHash).collect(),
+        };
+        let told = |update| stream::iter([(WORKER, update)]).boxed();
+        let (rank, events) = (DpRank(0), vec![stored(0..16_384)]);
+        feeds.updates.push(told(KvUpdate::Reset { rank, events }));
+
+        let known = || pool.workers()[0].known_blocks;
+        let mut pieces = 0;
+        while known() < 16_384 {
+            // It is dropped where it lets others go first.
+            assert!(feeds.run().now_or_never().is_none());
+            pieces += 1;
+        }
+        assert!(pieces >= 8, "{pieces}");
+
+        // What is left of a worker that has gone is not its successor's.
+        let events = vec![stored(20_000..36_384)];
+        feeds.updates.push(told(KvUpdate::Changes { rank, events }));
+        assert!(feeds.run().now_or_never().is_none());
+        assert!(known() < 2 * 16_384);
+        pool.remove(WORKER);
+        pool.add(WORKER, engine.clone()).unwrap();
+        feeds.add(WORKER, pool.clone(), &engine);
+        for _ in 0..100 {
+            assert!(feeds.run().now_or_never().is_none());
+        }
+        assert_eq!(known(), 0);
     }
 }

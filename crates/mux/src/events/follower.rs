@@ -1,10 +1,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
+use std::iter;
 use std::time::Duration;
 
 use forebay_tokens::{DpRank, KvEvent};
 
 use super::batch::{KvBatch, KvMark, KvPosition};
+use super::cut::pack;
 use super::digest::KvDigest;
 use super::pacing::Pacing;
 
@@ -43,6 +45,27 @@ pub enum KvUpdate {
     },
     /// How exact is what was said so far.
     State(KvState),
+}
+
+impl KvUpdate {
+    /// It as several that come to the same, one after the other, and name at most `most_blocks`
+    /// blocks each; at least 1. For who must not be busy for long.
+    pub fn cut(self, most_blocks: usize) -> Vec<Self> {
+        let changes = |rank, events| {
+            pack(events, most_blocks).map(move |events| Self::Changes { rank, events })
+        };
+        match self {
+            Self::State(_) => vec![self],
+            Self::Changes { rank, events } => changes(rank, events).collect(),
+            Self::Reset { rank, events } => {
+                let changes = changes(rank, events);
+                let events = Vec::new();
+                iter::once(Self::Reset { rank, events })
+                    .chain(changes)
+                    .collect()
+            }
+        }
+    }
 }
 
 /// How exact a follower is.

@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use blocks::Blocks;
-use forebay_mux::events::{KvRepair, KvState};
+use forebay_mux::events::{KvRepair, KvState, KvUpdate};
 use forebay_tokens::{CacheGroup, DpRank, KvEvent, RoutingHash, Tier};
 use proptest::prelude::*;
 use world::{Bug, Plane, World};
@@ -273,4 +273,48 @@ fn the_blocks_of_a_ledger_and_its_snapshot_are_the_same() {
     }
     assert_eq!(world.snapshot(), blocks);
     assert!(blocks.len() > 10);
+}
+
+proptest! {
+    #[test]
+    fn an_update_that_is_cut_comes_to_the_same(
+        events in prop::collection::vec(event(), 0..12),
+        is_reset: bool,
+        most_blocks in 1..4_usize,
+    ) {
+        let rank = DpRank(1);
+        let update = match is_reset {
+            true => KvUpdate::Reset { rank, events },
+            false => KvUpdate::Changes { rank, events },
+        };
+        let applied = |updates: &[KvUpdate]| {
+            let mut blocks = Blocks::default();
+            blocks.apply(rank, &stored(5)[0]);
+            for update in updates {
+                let events = match update {
+                    KvUpdate::State(_) => continue,
+                    KvUpdate::Changes { events, .. } => events,
+                    KvUpdate::Reset { events, .. } => {
+                        blocks.forget(rank);
+                        events
+                    }
+                };
+                for event in events {
+                    blocks.apply(rank, event);
+                }
+            }
+            blocks
+        };
+        let pieces = update.clone().cut(most_blocks);
+        prop_assert_eq!(applied(&pieces), applied(&[update]));
+        for piece in pieces {
+            if let KvUpdate::Changes { events, .. } | KvUpdate::Reset { events, .. } = piece {
+                let blocks = events.iter().map(|event| match event {
+                    KvEvent::Stored { blocks, .. } | KvEvent::Removed { blocks, .. } => blocks.len(),
+                    KvEvent::Cleared { .. } => 0,
+                });
+                prop_assert!(blocks.sum::<usize>() <= most_blocks);
+            }
+        }
+    }
 }
