@@ -92,7 +92,10 @@ async fn it_registers_tells_who_it_is_and_leaves() {
         "forebay_worker_running_requests 0".to_owned(),
         format!("forebay_worker_kv_blocks {blocks}"),
         "forebay_worker_kv_announced_blocks{engine=\"1\"} 0".to_owned(),
-        format!("forebay_worker_kv_ring_limit_bytes{{engine=\"0\"}} {}", 4 << 20),
+        format!(
+            "forebay_worker_kv_ring_limit_bytes{{engine=\"0\"}} {}",
+            4 << 20
+        ),
         "forebay_worker_kv_ranges_served_total{engine=\"0\"} 0".to_owned(),
         "forebay_worker_kv_snapshots_served_total{engine=\"0\"} 0".to_owned(),
     ] {

@@ -31,9 +31,9 @@ pub(crate) use metrics::Metrics;
 pub(crate) use peer_watch::PeerHandler;
 pub(crate) use serve::Serving;
 pub(crate) use sessions::{Dial, Dialler, NoLink, Sessions};
-pub(crate) use shared::{SessionLimits, SharedSession};
 #[cfg(feature = "nats")]
 pub(crate) use shared::Wakers;
+pub(crate) use shared::{SessionLimits, SharedSession};
 pub(crate) use upkeep::{keep_serving, random};
 
 /// Targets of the planes themselves begin so, which no endpoint's name does.
