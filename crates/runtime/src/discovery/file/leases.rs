@@ -119,3 +119,35 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// A lease whose file says anything ends, and within the times that are believed.
+        #[test]
+        fn any_bytes_of_a_lease_end_in_their_time(
+            noise in vec(any::<u8>(), 0..40),
+            beat: u64,
+            ttl_millis: u64,
+            is_noise: bool,
+        ) {
+            const LEASE: u64 = 5;
+            let folder = tempfile::tempdir().unwrap();
+            let directory = Directory::open(folder.path().to_owned()).unwrap();
+            let record = LeaseRecord { lease: LEASE, beat, ttl_millis };
+            let bytes = if is_noise { noise } else { record.encode_to_vec() };
+            std::fs::write(directory.lease(LEASE), bytes).unwrap();
+            let mut leases = Leases::new(directory, Duration::from_secs(3));
+            prop_assert_eq!(leases.over_for(LEASE, Duration::ZERO), None);
+            let late = TTL[1];
+            let over = leases.over_for(LEASE, late);
+            prop_assert!(over.is_some_and(|over| over <= late - TTL[0]), "{over:?}");
+        }
+    }
+}
