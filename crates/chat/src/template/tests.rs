@@ -1,4 +1,6 @@
 use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::json;
 
 /// SmolLM2's template: text only, with a default system message.
@@ -316,4 +318,75 @@ fn a_message_keeps_the_order_of_its_fields() {
         render(template, &[message]).unwrap(),
         r#"{"z": 1, "content": "a", "role": "user", "a": 2}a"#
     );
+}
+
+/// What templates are made of, so that many of the random ones are templates.
+const PIECES: [&str; 24] = [
+    "{%",
+    "%}",
+    "{{",
+    "}}",
+    " for m in messages ",
+    " endfor ",
+    " if ",
+    " endif ",
+    " m",
+    ".content",
+    "['role']",
+    "|",
+    "trim",
+    "tojson",
+    " set x = ",
+    "'a'",
+    " * 99999999",
+    "[1:]",
+    "[-1]",
+    " + ",
+    "strftime_now('%",
+    "Y')",
+    "raise_exception('no')",
+    "range(999999999)",
+];
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        any::<String>().prop_map(|value| json!(value)),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let name = prop::sample::select(vec!["role", "content", "type", "text", "tool_calls", "x"]);
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(|values| json!(values)),
+            prop::collection::btree_map(name, inner, 0..4).prop_map(|fields| json!(fields)),
+        ]
+    })
+}
+
+proptest! {
+    /// Any text for a template and any JSON for messages: a prompt within its bound, or an error.
+    #[test]
+    fn any_template_and_messages_are_a_bounded_prompt_or_an_error(
+        pieces in vec(prop_oneof![
+            4 => prop::sample::select(PIECES.to_vec()).prop_map(str::to_owned),
+            1 => any::<String>(),
+        ], 0..14),
+        messages in vec(any_json(), 0..3),
+    ) {
+        let limits = TemplateLimits { fuel: 10_000, output_bytes: 1000 };
+        let any = ChatTemplate::with_limits(&pieces.concat(), limits);
+        let smollm = ChatTemplate::with_limits(SMOLLM, limits).unwrap();
+        for template in any.into_iter().chain([smollm]) {
+            let prompt = template.render(&TemplateInput {
+                messages: &messages,
+                add_generation_prompt: true,
+                now_unix_seconds: Some(0),
+                ..TemplateInput::default()
+            });
+            if let Ok(prompt) = prompt {
+                prop_assert!(prompt.len() <= limits.output_bytes);
+            }
+        }
+    }
 }
