@@ -37,6 +37,9 @@ impl HuggingFace {
     /// # Errors
     /// [`TokenizerError::Definition`] when the bytes are not a valid definition.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        // The library panics at what is no JSON within a decoder.
+        serde_json::from_slice::<serde_json::Value>(bytes)
+            .map_err(|error| TokenizerError::Definition(error.into()))?;
         let model = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::Definition)?;
         Ok(Self::of(model))
     }

@@ -178,6 +178,11 @@ fn what_is_not_supported_is_named() {
         Tokenizer::from_json(b"{}"),
         Err(TokenizerError::Definition(_))
     ));
+    let cut_off = br#"{"decoder":{"type":"WordPiece","pr"}}"#;
+    assert!(matches!(
+        Tokenizer::from_json(cut_off),
+        Err(TokenizerError::Definition(_))
+    ));
 }
 
 proptest! {
