@@ -197,7 +197,46 @@ fn read_booking(booking: router::Booking) -> SharedBooking {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Messages of another frontend, damaged or any bytes at all: what is read can be told on
+        /// and is read again as the same, and a snapshot is never more than it may be.
+        #[test]
+        fn any_bytes_are_a_message_or_refused(
+            is_noise: bool,
+            noise in vec(any::<u8>(), 0..80),
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let any_of = |bytes: Bytes| {
+                let mut bytes = bytes.to_vec();
+                for (at, byte) in &damage {
+                    let at = at.index(bytes.len());
+                    bytes[at] = *byte;
+                }
+                if is_noise { noise.clone() } else { bytes }
+            };
+            let events = vec![
+                BookingEvent::Booked(1, booking(2)),
+                BookingEvent::Changed { id: 2, blocks: 9, has_first_token: false },
+                BookingEvent::Ended(3),
+            ];
+            let batch = BookingBatch { sequence: 3, events, digest: Some(u64::MAX) };
+            if let Ok(batch) = read_batch(&any_of(write_batch(batch))) {
+                prop_assert_eq!(read_batch(&write_batch(batch.clone())).unwrap(), batch);
+            }
+            let bookings = (0..3).map(|id| (id, booking(1)));
+            let part = write_snapshot(1, bookings).next().unwrap();
+            let mut received = Received::new(4 * BOOKING_BYTES + PART_BYTES);
+            if received.take(&any_of(part)).is_ok() {
+                prop_assert!(received.finish().unwrap().bookings.len() <= 4);
+            }
+            let _ = asks_snapshot(&any_of(ask_snapshot()));
+        }
+    }
 
     fn booking(hashes: u64) -> SharedBooking {
         SharedBooking {

@@ -47,3 +47,53 @@ fn set<T>(field: &mut T, to: Option<T>) {
         *field = to;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use forebay_engine::{Capabilities, EngineInfo};
+    use forebay_protocols::openai::parse;
+    use forebay_tokens::BlockSize;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn card() -> WorkerCard {
+        let engine = EngineInfo {
+            model: "own".into(),
+            capabilities: Capabilities::empty(),
+            context_length: 64,
+            vocabulary_size: 256,
+            block_size: BlockSize::new(16).unwrap(),
+            kv_blocks: 8,
+            eos_token_ids: Vec::new(),
+            data_parallel_ranks: 1,
+        };
+        WorkerCard::new("served", engine)
+    }
+
+    proptest! {
+        /// A body that was damaged, or any bytes at all, is a change of what may change or none.
+        #[test]
+        fn any_body_is_a_change_or_refused(
+            is_noise: bool,
+            noise in vec(any::<u8>(), 0..40),
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut body = br#"{"weight":0.5,"topology":{"zone":"a"},"lora_adapters":["l"],
+                "aliases":["b",""],"max_batch_tokens":0,"max_running_sequences":7}"#.to_vec();
+            for (at, byte) in damage {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            let body = if is_noise { noise } else { body };
+            if let Ok(change) = parse::<CardChange>(&body) {
+                let mut changed = card();
+                change.apply(&mut changed);
+                prop_assert_ne!(changed.max_batch_tokens, Some(0));
+                prop_assert_eq!((changed.model, changed.engine), (card().model, card().engine));
+            }
+        }
+    }
+}
