@@ -111,6 +111,35 @@ fn requests_move_to_another_version_by_weight() {
     move_over_and_back(&frontends, [&old, &new]);
 }
 
+/// The only worker of a version has taken requests and said nothing yet when it ends or is killed.
+#[test]
+fn what_has_not_begun_goes_over_to_another_version() {
+    for is_killed in [true, false] {
+        let cluster = Cluster::new();
+        // A prompt of a test takes half a minute: it does not get to a token.
+        let slow = r#"mocker.perf_model={kind="polynomial",prefill_token_seconds=0.5}"#;
+        let at_once = "shutdown.grace_seconds=0.2";
+        let old = cluster.worker(&["--set", slow, "--set", at_once]);
+        let frontend = cluster.frontend();
+        frontend.until_workers(1);
+        let load = Load::start(&[frontend.address], 4, 20);
+        let waiting = || old.metric("forebay_worker_waiting_requests");
+        until("the old version has them", || {
+            old.running() + waiting() == 4.0
+        });
+        let new = Version::start(&cluster, 32, "1");
+        until("the new version is there", || new.share(&frontend) == 0.5);
+        match is_killed {
+            true => old.child.kill(),
+            false => old.child.terminate(),
+        }
+        load.go_on_for(8);
+        load.finish().assert_all_complete();
+        let log = frontend.child.output();
+        assert!(log.matches("request goes over").count() >= 4, "{log}");
+    }
+}
+
 #[cfg(feature = "etcd")]
 #[test]
 fn weights_move_while_etcd_is_away() {
