@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::board::Board;
@@ -185,11 +186,17 @@ impl EtcdDiscovery {
         let ready = move || {
             ready.send_replace(true);
         };
-        shared.tasks.spawn(
-            TaskKind::Background,
-            "etcd watch",
-            watcher.run(ready, is_over),
-        );
+        // As long as requests go on: they move to workers that come.
+        let kind = TaskKind::Critical;
+        let watching = |cancel: CancellationToken| async move {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                // That nobody follows any more is no reason to end the process.
+                () = watcher.run(ready, is_over) => cancel.cancel(),
+            }
+        };
+        shared.tasks.spawn_cooperative(kind, "etcd watch", watching);
         (guard, is_ready)
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod contract;
+mod drain;
 mod leases;
 mod outages;
 mod quorum;
@@ -67,6 +68,7 @@ async fn until_present(watch: &mut Watch, before: &[u64], after: &[u64]) -> Vec<
 
 /// What a process has of its own.
 struct Process {
+    tasks: Tasks,
     discovery: EtcdDiscovery,
     registry: Registry,
     health: Health,
@@ -83,6 +85,7 @@ impl Process {
         let discovery = EtcdDiscovery::connect(config, &tasks, &registry, &health);
         let discovery = in_time(discovery).await?;
         Ok(Self {
+            tasks,
             discovery,
             registry,
             health,
