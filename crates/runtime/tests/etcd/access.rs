@@ -87,6 +87,64 @@ async fn a_user_with_the_password_is_let_in_also_after_a_restart() {
     }
 }
 
+#[tokio::test]
+async fn users_change_and_nobody_notices() {
+    let directory = tempfile::tempdir().unwrap();
+    // A token of this kind is good for the users as they were when it was made.
+    let key = write(&directory, "key", "a key that signs tokens");
+    let tokens = format!("jwt,priv-key={},sign-method=HS256,ttl=10m", key.display());
+    let etcd = Etcd::with_options(&["--auth-token", &tokens]);
+    let mut client = Client::connect([etcd.address()], None).await.unwrap();
+    client.user_add("root", "secret", None).await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.auth_enable().await.unwrap();
+    let with_user = etcd_client::ConnectOptions::new().with_user("root", "secret");
+    let add = async |name: &str| {
+        let mut admin = Client::connect([etcd.address()], Some(with_user.clone()))
+            .await
+            .unwrap();
+        admin.user_add(name, "secret", None).await.unwrap();
+    };
+
+    let process = || async {
+        let config = EtcdDiscoveryConfig {
+            access: user("root", "secret"),
+            ..config(etcd.address())
+        };
+        Process::connect(config).await.unwrap()
+    };
+    let (owner, late) = (process().await, process().await);
+    let _first = owner.discovery.register(instance(1)).await.unwrap();
+    let unnoticed = async {
+        add("someone").await;
+        let _second = in_time(owner.discovery.register(instance(2)))
+            .await
+            .unwrap();
+        let mut watch = late.watch().await;
+        let present = InstanceEvent::Present(vec![instance(1), instance(2)]);
+        assert_eq!(next(&mut watch).await, present);
+        add("another").await;
+        let renewals = || owner.metric("forebay_discovery_lease_renewals_total");
+        let before = renewals();
+        until(|| renewals() >= before + 2.0).await;
+        add("a third").await;
+        let third = in_time(owner.discovery.register(instance(3)))
+            .await
+            .unwrap();
+        assert_eq!(next(&mut watch).await, put(3));
+        add("a fourth").await;
+        third.deregister().await.unwrap();
+        assert_eq!(next(&mut watch).await, InstanceEvent::Removed(WorkerId(3)));
+    };
+    tokio::select! {
+        biased;
+        reason = owner.health.amiss("discovery") => panic!("{reason}"),
+        reason = late.health.amiss("discovery") => panic!("{reason}"),
+        () = unnoticed => {}
+    }
+    assert_eq!(owner.metric("forebay_discovery_leases_lost_total"), 0.0);
+}
+
 /// A certificate authority and what it signed.
 struct Authority {
     directory: TempDir,

@@ -20,11 +20,15 @@ const LARGEST_ANSWER_BYTES: usize = 256 << 20;
 /// frequent questions for an attack.
 const PING: Duration = Duration::from_secs(5);
 
-/// The codes of gRPC by which etcd does not put a record: a lease that is not there, a record that is
-/// too large, a user without the right.
+/// The codes of gRPC by which etcd does not put a record: a lease that is not there, a user without
+/// the right.
 const NOT_FOUND: i32 = 5;
-const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
+/// What it says of a record that is too large: itself, and gRPC before it where it is much too large.
+const TOO_LARGE: [&str; 2] = ["request is too large", "larger than max"];
+/// What it says of a token that it does not take any more, beside the code that the client knows: one
+/// that is older than the latest change of users or roles, and one of a time before there were any.
+const STALE_TOKEN: [&str; 2] = ["revision of auth store is old", "user name is empty"];
 
 /// Why etcd did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -85,21 +89,24 @@ impl Access {
 
     /// All keys that begin with `prefix`, as of one moment.
     pub(super) async fn list(&self, prefix: &str) -> Result<(Vec<KeyValue>, Seen), EtcdError> {
-        let mut kv = self
-            .client
-            .kv_client()
-            .max_decoding_message_size(LARGEST_ANSWER_BYTES);
-        let options = GetOptions::new().with_prefix();
-        let mut answer = in_time(kv.get(prefix, Some(options))).await?;
+        let get = |client: Client| async move {
+            let options = GetOptions::new().with_prefix();
+            let kv = client.kv_client();
+            let mut kv = kv.max_decoding_message_size(LARGEST_ANSWER_BYTES);
+            kv.get(prefix, Some(options)).await
+        };
+        let mut answer = self.call(get).await?;
         let seen = answer.header().map(Seen::of).ok_or(EtcdError::Silent)?;
         Ok((answer.take_kvs(), seen))
     }
 
     /// Where etcd is in its history; asks for a key that this process may read.
     pub(super) async fn probe(&self, key: &str) -> Result<Seen, EtcdError> {
-        let options = GetOptions::new().with_count_only();
-        let mut kv = self.client.kv_client();
-        let answer = in_time(kv.get(key, Some(options))).await?;
+        let count = |client: Client| async move {
+            let options = GetOptions::new().with_count_only();
+            client.kv_client().get(key, Some(options)).await
+        };
+        let answer = self.call(count).await?;
         answer.header().map(Seen::of).ok_or(EtcdError::Silent)
     }
 
@@ -109,21 +116,24 @@ impl Access {
         prefix: &str,
         revision: i64,
     ) -> Result<WatchStream, EtcdError> {
-        let options = WatchOptions::new()
-            .with_prefix()
-            .with_start_revision(revision);
-        let mut watch = self
-            .client
-            .watch_client()
-            .max_decoding_message_size(LARGEST_ANSWER_BYTES);
-        in_time(watch.watch(prefix, Some(options))).await
+        let begin = |client: Client| async move {
+            let options = WatchOptions::new()
+                .with_prefix()
+                .with_start_revision(revision);
+            let watch = client.watch_client();
+            let mut watch = watch.max_decoding_message_size(LARGEST_ANSWER_BYTES);
+            watch.watch(prefix, Some(options)).await
+        };
+        self.call(begin).await
     }
 
     /// A new lease: its id, and the time to live that it got, which may be longer than `ttl`.
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), EtcdError> {
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        let answer = in_time(self.client.lease_client().grant(seconds, None)).await?;
+        let grant =
+            |client: Client| async move { client.lease_client().grant(seconds, None).await };
+        let answer = self.call(grant).await?;
         let granted = u64::try_from(answer.ttl()).unwrap_or_default();
         Ok((answer.id(), Duration::from_secs(granted)))
     }
@@ -132,7 +142,8 @@ impl Access {
     pub(super) async fn renew(&self, lease: i64) -> Result<(), EtcdError> {
         // The stream is given up after its first answer, and a new one is opened for the next
         // renewal: then a stream that is stuck costs one renewal and no more.
-        match in_time(self.client.lease_client().keep_alive(lease)).await {
+        let renew = |client: Client| async move { client.lease_client().keep_alive(lease).await };
+        match self.call(renew).await {
             Ok(_) => Ok(()),
             Err(EtcdError::Client(etcd_client::Error::LeaseKeepAliveError(_))) => {
                 Err(EtcdError::LeaseEnded)
@@ -146,32 +157,35 @@ impl Access {
 
     /// Ends a lease, and with it what lives by it.
     pub(super) async fn revoke(&self, lease: i64) -> Result<(), EtcdError> {
-        in_time(self.client.lease_client().revoke(lease))
-            .await
-            .map(drop)
+        let revoke = |client: Client| async move { client.lease_client().revoke(lease).await };
+        self.call(revoke).await.map(drop)
     }
 
     /// The keys that live by a lease.
     pub(super) async fn keys_of(&self, lease: i64) -> Result<HashSet<Vec<u8>>, EtcdError> {
-        let options = LeaseTimeToLiveOptions::new().with_keys();
-        let mut client = self.client.lease_client();
-        let answer = in_time(client.time_to_live(lease, Some(options))).await?;
+        let ask = |client: Client| async move {
+            let options = LeaseTimeToLiveOptions::new().with_keys();
+            let mut leases = client.lease_client();
+            leases.time_to_live(lease, Some(options)).await
+        };
+        let answer = self.call(ask).await?;
         Ok(answer.keys().iter().cloned().collect())
     }
 
     /// The value of a key, if it is there.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, EtcdError> {
-        let mut kv = self.client.kv_client();
-        let mut answer = in_time(kv.get(key, None)).await?;
+        let get = |client: Client| async move { client.kv_client().get(key, None).await };
+        let mut answer = self.call(get).await?;
         Ok(answer.take_kvs().pop().map(|found| found.value().to_vec()))
     }
 
     /// Puts a key that lives by a lease; tells where etcd is then.
     pub(super) async fn put(&self, key: &str, value: &[u8], lease: i64) -> Result<Seen, EtcdError> {
-        let options = PutOptions::new().with_lease(lease);
-        let mut kv = self.client.kv_client();
-        let answer = in_time(kv.put(key, value, Some(options))).await;
-        let answer = answer.map_err(of_a_put)?;
+        let put = |client: Client| async move {
+            let options = PutOptions::new().with_lease(lease);
+            client.kv_client().put(key, value, Some(options)).await
+        };
+        let answer = self.call(put).await.map_err(of_a_put)?;
         answer.header().map(Seen::of).ok_or(EtcdError::Silent)
     }
 
@@ -181,11 +195,33 @@ impl Access {
         let is = |value: &[u8]| Compare::value(key, CompareOp::Equal, value);
         let keep_lease = PutOptions::new().with_ignore_lease();
         let say = TxnOp::put(key, new, Some(keep_lease));
-        let mut kv = self.client.kv_client();
-        in_time(kv.txn(Txn::new().when([is(old)]).and_then([say]))).await?;
+        self.txn(Txn::new().when([is(old)]).and_then([say])).await?;
         let remove = TxnOp::delete(key, None);
-        in_time(kv.txn(Txn::new().when([is(new)]).and_then([remove]))).await?;
-        Ok(())
+        self.txn(Txn::new().when([is(new)]).and_then([remove]))
+            .await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<(), EtcdError> {
+        let carry_out = |client: Client| {
+            let txn = txn.clone();
+            async move { client.kv_client().txn(txn).await }
+        };
+        self.call(carry_out).await.map(drop)
+    }
+
+    /// One operation; once more with a new token, where etcd does not take the one that it came
+    /// with.
+    async fn call<T, F>(&self, operation: impl Fn(Client) -> F) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        match in_time(operation(self.client.clone())).await {
+            Err(error) if self.has_user && is_stale_token(&error) => {
+                self.refresh_token().await?;
+                in_time(operation(self.client.clone())).await
+            }
+            answer => answer,
+        }
     }
 
     /// Gets a new token, where a user was given: a server that was restarted does not know the old
@@ -198,17 +234,28 @@ impl Access {
     }
 }
 
+fn is_stale_token(error: &EtcdError) -> bool {
+    let EtcdError::Client(etcd_client::Error::GRpcStatus(status)) = error else {
+        return false;
+    };
+    let message = status.message();
+    STALE_TOKEN.iter().any(|words| message.contains(words))
+}
+
 /// What an answer to a put says, more closely.
 fn of_a_put(error: EtcdError) -> EtcdError {
     let EtcdError::Client(etcd_client::Error::GRpcStatus(status)) = error else {
         return error;
     };
-    // What is much too large never gets to where etcd has words of its own for it.
-    let is_too_large = status.message().contains("larger than max");
     match i32::from(status.code()) {
         NOT_FOUND => EtcdError::LeaseEnded,
-        INVALID_ARGUMENT | PERMISSION_DENIED => EtcdError::Refused(status.into()),
-        _ if is_too_large => EtcdError::Refused(status.into()),
+        PERMISSION_DENIED => EtcdError::Refused(status.into()),
+        _ if TOO_LARGE
+            .iter()
+            .any(|words| status.message().contains(words)) =>
+        {
+            EtcdError::Refused(status.into())
+        }
         _ => EtcdError::Client(status.into()),
     }
 }
