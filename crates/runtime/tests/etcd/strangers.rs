@@ -92,6 +92,39 @@ async fn a_record_that_is_too_large_is_refused_at_once_and_alone() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_refused_leaves_the_one_before_it() {
+    let etcd = Etcd::start();
+    let (owner, reader) = (Process::start(&etcd).await, Process::start(&etcd).await);
+    let mut watch = reader.watch().await;
+    next(&mut watch).await;
+    let refused = async || {
+        let large = Instance {
+            card: Bytes::from(vec![1; 2 << 20]),
+            ..instance(1)
+        };
+        let refused = owner.discovery.register(large).await.err().unwrap();
+        assert!(matches!(refused, PlaneError::Refused(_)), "{refused:?}");
+    };
+    let registration = owner.discovery.register(instance(1)).await.unwrap();
+    assert_eq!(next(&mut watch).await, put(1));
+    refused().await;
+    // It lives on, and is still its owner's to take away.
+    let renewals = || owner.metric("forebay_discovery_lease_renewals_total");
+    let before = renewals();
+    until(|| renewals() >= before + 2.0).await;
+    assert_eq!(reader.list().await, [instance(1)]);
+    registration.deregister().await.unwrap();
+    assert_eq!(next(&mut watch).await, InstanceEvent::Removed(WorkerId(1)));
+
+    let registration = owner.discovery.register(instance(1)).await.unwrap();
+    assert_eq!(next(&mut watch).await, put(1));
+    drop(registration);
+    refused().await;
+    assert_eq!(next(&mut watch).await, InstanceEvent::Removed(WorkerId(1)));
+    assert_eq!(owner.metric("forebay_discovery_leases_lost_total"), 0.0);
+}
+
+#[tokio::test]
 async fn a_user_who_may_not_write_is_told_so() {
     let etcd = Etcd::start();
     let mut client = client(&etcd).await;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::iter;
 use std::mem;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub(super) struct Keeper {
 
 struct Kept {
     record: InstanceRecord,
+    /// What etcd has in its place until it is put: it stays where etcd refuses this one.
+    before: Option<Box<Kept>>,
     /// Gone when the registration was dropped.
     registration: Weak<()>,
     state: State,
@@ -139,15 +142,16 @@ impl Keeper {
                 registration,
                 done,
             } => {
+                let record = record::record(&instance, owner, 0);
+                let key = (instance.endpoint, instance.worker);
+                let before = self.kept.remove(&key).and_then(Kept::replaced);
                 let kept = Kept {
-                    record: record::record(&instance, owner, 0),
+                    record,
+                    before,
                     registration,
                     state: State::ToPut(Some(done)),
                 };
-                let key = (instance.endpoint, instance.worker);
-                if let Some(replaced) = self.kept.insert(key, kept) {
-                    replaced.end();
-                }
+                self.kept.insert(key, kept);
             }
             Order::Leave { key, owner, done } => match self.kept.get_mut(&key) {
                 Some(kept) if kept.record.owner == owner => kept.leave(Some(done)),
@@ -164,7 +168,10 @@ impl Keeper {
                 Ok(()) => {
                     self.back_off = BackOff::new();
                     self.away = None;
-                    return;
+                    // What was refused may have left another one to put or to take away.
+                    if self.kept.values().all(Kept::is_as_it_should_be) {
+                        return;
+                    }
                 }
                 Err(EtcdError::LeaseEnded) => {
                     self.lose();
@@ -203,12 +210,16 @@ impl Keeper {
                         Ok(now) => now,
                         // No reason to keep the others waiting.
                         Err(error @ EtcdError::Refused(_)) => {
-                            match done.take() {
-                                Some(done) => {
-                                    tell(Some(done), Err(error));
+                            match (done.take(), kept.before.take()) {
+                                (None, _) => refused = Some(error),
+                                (done, Some(before)) => {
+                                    tell(done, Err(error));
+                                    *kept = *before;
+                                }
+                                (done, None) => {
+                                    tell(done, Err(error));
                                     left.push((endpoint.clone(), *worker));
                                 }
-                                None => refused = Some(error),
                             }
                             continue;
                         }
@@ -217,17 +228,23 @@ impl Keeper {
                     self.seen = Some(self.seen.map_or(now, |seen| seen.with(now)));
                     tell(done.take(), Ok(()));
                     kept.state = State::Put;
+                    kept.before = None;
                 }
-                State::ToLeave(done) => {
-                    let old = kept.record.encode_to_vec();
-                    let leaving = InstanceRecord {
-                        leaving: true,
-                        ..kept.record.clone()
-                    };
-                    self.access
-                        .retire(&key, &old, &leaving.encode_to_vec())
-                        .await?;
-                    tell(done.take(), Ok(()));
+                State::ToLeave(_) => {
+                    // Whichever of them etcd has.
+                    for kept in iter::successors(Some(&*kept), |kept| kept.before.as_deref()) {
+                        let old = kept.record.encode_to_vec();
+                        let leaving = InstanceRecord {
+                            leaving: true,
+                            ..kept.record.clone()
+                        };
+                        self.access
+                            .retire(&key, &old, &leaving.encode_to_vec())
+                            .await?;
+                    }
+                    if let State::ToLeave(done) = &mut kept.state {
+                        tell(done.take(), Ok(()));
+                    }
                     left.push((endpoint.clone(), *worker));
                 }
             }
@@ -309,9 +326,7 @@ impl Keeper {
 
     fn put_again(&mut self) {
         for kept in self.kept.values_mut() {
-            if matches!(kept.state, State::Put) {
-                kept.state = State::ToPut(None);
-            }
+            kept.put_again();
         }
     }
 
@@ -326,11 +341,30 @@ impl Keeper {
 }
 
 impl Kept {
-    /// Another registration replaces it: there is nothing more to wait for.
-    fn end(self) {
-        match self.state {
-            State::Put => {}
-            State::ToPut(done) | State::ToLeave(done) => tell(done, Ok(())),
+    /// Another registration replaces it: there is nothing more to wait for. What etcd has, or had,
+    /// until that one is put.
+    fn replaced(mut self) -> Option<Box<Self>> {
+        match &mut self.state {
+            State::Put | State::ToPut(None) => {}
+            State::ToLeave(done) => tell(done.take(), Ok(())),
+            State::ToPut(done @ Some(_)) => {
+                tell(done.take(), Ok(()));
+                return self.before;
+            }
+        }
+        Some(Box::new(self))
+    }
+
+    fn is_as_it_should_be(&self) -> bool {
+        matches!(self.state, State::Put) && self.registration.strong_count() > 0
+    }
+
+    fn put_again(&mut self) {
+        if matches!(self.state, State::Put) {
+            self.state = State::ToPut(None);
+        }
+        if let Some(before) = &mut self.before {
+            before.put_again();
         }
     }
 
