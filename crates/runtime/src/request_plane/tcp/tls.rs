@@ -67,7 +67,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads the files. Others reach this process at `host`.
+    /// Reads the files, which blocks. Others reach this process at `host`.
     pub(super) fn load(
         config: &PeerTlsConfig,
         host: &str,
@@ -86,7 +86,8 @@ impl Tls {
         Ok(tls)
     }
 
-    /// New connections are made with what is in these files from now on.
+    /// New connections are made with what is in these files from now on. It blocks: files of
+    /// authorities may be read.
     fn take(&self, files: &Files) -> Result<(), TlsError> {
         let ends = Ends::new(&self.config, files)?;
         if !certificate::is_for(&ends.own, &self.identity) {

@@ -42,7 +42,19 @@ pub(in super::super) async fn renew(
             continue;
         }
         judged = last.clone();
-        match look.and_then(|files| tls.take(&files)) {
+        // It reads the system's authorities, where no others are set: hundreds of files.
+        let taken = match look {
+            Ok(files) => {
+                let tls = tls.clone();
+                let taking = tasks.run_blocking("certificates", move || tls.take(&files));
+                let Ok(taken) = taking.await else {
+                    continue;
+                };
+                taken
+            }
+            Err(error) => Err(error),
+        };
+        match taken {
             Ok(()) => {
                 info!("the certificates were read anew");
                 degradation.clear();
