@@ -21,8 +21,8 @@ pub struct PlanesArgs {
     #[arg(long, value_name = "HOW")]
     requests: Option<String>,
 
-    /// What KV events, load and frontends' news for each other go by: tcp or nats://HOST:PORT
-    /// [default: what requests go by]
+    /// What KV events, load, changes of workers' cards and frontends' news for each other go by: tcp
+    /// or nats://HOST:PORT [default: what requests go by]
     #[arg(long, value_name = "HOW")]
     events: Option<String>,
 
