@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Why something was stopped or killed.
+/// Why something was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelCause {
@@ -12,9 +12,6 @@ pub enum CancelCause {
     Deadline,
     /// The process shuts down.
     Shutdown,
-    /// The answer is complete before the engine says so: a stop string, or a parser that has what
-    /// it needs.
-    AnswerComplete,
     /// Another part of the same request failed, so the rest is of no use.
     SiblingFailed,
     /// Something of the caller's own.
@@ -29,7 +26,6 @@ impl CancelCause {
             Self::ClientRequest => "client_request",
             Self::Deadline => "deadline",
             Self::Shutdown => "shutdown",
-            Self::AnswerComplete => "answer_complete",
             Self::SiblingFailed => "sibling_failed",
             Self::Other(name) => name,
         }

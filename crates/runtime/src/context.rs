@@ -78,11 +78,11 @@ mod tests {
         let process = CancelScope::new();
         let request = Context::new(RequestId::new("req-1").unwrap(), &process);
         let (first, second) = (request.child(), request.child());
-        first.kill(CancelCause::AnswerComplete);
+        first.kill(CancelCause::SiblingFailed);
         assert_eq!(second.request_id().as_str(), "req-1");
-        assert!(!second.is_stopped() && !request.is_stopped());
+        assert!(!second.is_killed() && !request.is_killed());
         process.kill(CancelCause::Shutdown);
         assert_eq!(second.cause(), Some(CancelCause::Shutdown));
-        assert_eq!(first.cause(), Some(CancelCause::AnswerComplete));
+        assert_eq!(first.cause(), Some(CancelCause::SiblingFailed));
     }
 }

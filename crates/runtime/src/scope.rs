@@ -7,12 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cause::CancelCause;
 
-/// A node in a tree of cancellation with two levels.
-///
-/// - *Stop*: finish soon with what there is. An engine ends the sequence and reports its usage, a
-///   stream is closed properly.
-/// - *Kill*: drop everything now. Whoever holds resources frees them; nobody waits for an answer.
-///   A kill is also a stop.
+/// A node in a tree of cancellation. A kill says: drop everything now. Whoever holds resources frees
+/// them, and nobody waits for an answer. Where a stream is to end well with what there is, that is
+/// [`StreamRequest::stop`](crate::StreamRequest::stop).
 ///
 /// What happens to a scope happens to its children and never the other way round. The first cause
 /// stays. Cloning gives another handle on the same scope. A scope owns no task and no timer: a
@@ -24,19 +21,13 @@ pub struct CancelScope {
 
 struct Node {
     parent: Option<Arc<Node>>,
-    stop: Level,
-    kill: Level,
+    token: CancellationToken,
+    /// Set only where the kill began; descendants find it by going up.
+    cause: OnceLock<CancelCause>,
     /// The earliest of this scope's and its ancestors' deadlines.
     deadline: Option<Instant>,
-    /// Held while a level of any scope in the tree changes, so that the cause of a change and the
-    /// change itself are one step.
+    /// Held while any scope in the tree is killed, so that the cause and the kill are one step.
     changing: Arc<Mutex<()>>,
-}
-
-struct Level {
-    token: CancellationToken,
-    /// Set only where the change began; descendants find it by going up.
-    cause: OnceLock<CancelCause>,
 }
 
 impl CancelScope {
@@ -45,15 +36,15 @@ impl CancelScope {
         Self {
             node: Arc::new(Node {
                 parent: None,
-                stop: Level::new(CancellationToken::new()),
-                kill: Level::new(CancellationToken::new()),
+                token: CancellationToken::new(),
+                cause: OnceLock::new(),
                 deadline: None,
                 changing: Arc::default(),
             }),
         }
     }
 
-    /// A scope that is stopped and killed with this one.
+    /// A scope that is killed with this one.
     pub fn child(&self) -> Self {
         self.child_until(self.node.deadline)
     }
@@ -69,8 +60,8 @@ impl CancelScope {
         Self {
             node: Arc::new(Node {
                 parent: Some(self.node.clone()),
-                stop: Level::new(self.node.stop.token.child_token()),
-                kill: Level::new(self.node.kill.token.child_token()),
+                token: self.node.token.child_token(),
+                cause: OnceLock::new(),
                 deadline,
                 changing: self.node.changing.clone(),
             }),
@@ -87,12 +78,6 @@ impl CancelScope {
         self.node.deadline
     }
 
-    /// Asks everything in this scope to finish soon; tells whether this was the first to ask.
-    pub fn stop(&self, cause: CancelCause) -> bool {
-        let _changing = self.node.changing.lock();
-        self.node.stop.cancel(cause)
-    }
-
     /// Drops everything in this scope; tells whether this was the first to do so.
     pub fn kill(&self, cause: CancelCause) -> bool {
         self.node.kill(cause)
@@ -107,40 +92,34 @@ impl CancelScope {
         }
     }
 
-    /// Whether it was stopped or killed, or its deadline is over.
-    pub fn is_stopped(&self) -> bool {
-        self.notice_deadline();
-        self.node.stop.token.is_cancelled()
-    }
-
     /// Whether it was killed, or its deadline is over.
     pub fn is_killed(&self) -> bool {
         self.notice_deadline();
-        self.node.kill.token.is_cancelled()
+        self.node.token.is_cancelled()
     }
 
-    /// Why it was killed or, if it was not, stopped; `None` while it goes on.
+    /// Why it was killed; `None` while it goes on.
     pub fn cause(&self) -> Option<CancelCause> {
         self.notice_deadline();
-        self.kill_cause().or_else(|| self.stop_cause())
-    }
-
-    /// Waits until it is stopped, killed or past its deadline; gives the first cause.
-    ///
-    /// Cancel-safe: nothing is lost when the future is dropped, and a later call sees the same.
-    pub async fn stopped(&self) -> CancelCause {
-        self.cancelled(&self.node.stop).await;
-        self.stop_cause()
-            .expect("a cause is set before its level changes")
+        self.node.cause()
     }
 
     /// Waits until it is killed or past its deadline; gives the cause.
     ///
     /// Cancel-safe: nothing is lost when the future is dropped, and a later call sees the same.
     pub async fn killed(&self) -> CancelCause {
-        self.cancelled(&self.node.kill).await;
-        self.kill_cause()
-            .expect("a cause is set before its level changes")
+        let killed = self.node.token.cancelled();
+        match self.node.deadline {
+            None => killed.await,
+            Some(deadline) => {
+                if timeout_at(deadline, killed).await.is_err() {
+                    self.notice_deadline();
+                }
+            }
+        }
+        self.node
+            .cause()
+            .expect("a cause is set before its scope is killed")
     }
 
     /// Runs `future` until it ends or this scope is killed, whichever comes first; a killed scope
@@ -157,21 +136,9 @@ impl CancelScope {
         }
     }
 
-    async fn cancelled(&self, level: &Level) {
-        let cancelled = level.token.cancelled();
-        match self.node.deadline {
-            None => cancelled.await,
-            Some(deadline) => {
-                if timeout_at(deadline, cancelled).await.is_err() {
-                    self.notice_deadline();
-                }
-            }
-        }
-    }
-
     /// Kills the outermost scope whose deadline is over: the one that it was set for.
     fn notice_deadline(&self) {
-        if self.node.deadline.is_none() || self.node.kill.token.is_cancelled() {
+        if self.node.deadline.is_none() || self.node.token.is_cancelled() {
             return;
         }
         let now = Instant::now();
@@ -184,14 +151,6 @@ impl CancelScope {
             expired.kill(CancelCause::Deadline);
         }
     }
-
-    fn stop_cause(&self) -> Option<CancelCause> {
-        self.node.cause(|node| &node.stop)
-    }
-
-    fn kill_cause(&self) -> Option<CancelCause> {
-        self.node.cause(|node| &node.kill)
-    }
 }
 
 impl Default for CancelScope {
@@ -203,8 +162,7 @@ impl Default for CancelScope {
 impl fmt::Debug for CancelScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelScope")
-            .field("stopped", &self.stop_cause())
-            .field("killed", &self.kill_cause())
+            .field("killed", &self.node.cause())
             .finish_non_exhaustive()
     }
 }
@@ -212,9 +170,9 @@ impl fmt::Debug for CancelScope {
 impl Node {
     fn kill(&self, cause: CancelCause) -> bool {
         let _changing = self.changing.lock();
-        let first = self.kill.cancel(cause);
+        let first = !self.token.is_cancelled() && self.cause.set(cause).is_ok();
         if first {
-            self.stop.cancel(cause);
+            self.token.cancel();
         }
         first
     }
@@ -225,30 +183,12 @@ impl Node {
     }
 
     /// The nearest cause is the first in time: a scope keeps a cause of its own only if no
-    /// ancestor's change had reached it.
-    fn cause(&self, level: impl Fn(&Self) -> &Level) -> Option<CancelCause> {
-        if !level(self).token.is_cancelled() {
+    /// ancestor's kill had reached it.
+    fn cause(&self) -> Option<CancelCause> {
+        if !self.token.is_cancelled() {
             return None;
         }
-        self.path()
-            .find_map(|node| level(node).cause.get().copied())
-    }
-}
-
-impl Level {
-    fn new(token: CancellationToken) -> Self {
-        Self {
-            token,
-            cause: OnceLock::new(),
-        }
-    }
-
-    fn cancel(&self, cause: CancelCause) -> bool {
-        let first = !self.token.is_cancelled() && self.cause.set(cause).is_ok();
-        if first {
-            self.token.cancel();
-        }
-        first
+        self.path().find_map(|node| node.cause.get().copied())
     }
 }
 
@@ -289,30 +229,27 @@ mod tests {
         let root = CancelScope::new();
         let (left, right) = (root.child(), root.child());
         let below = left.child();
-        assert!(left.stop(CancelCause::AnswerComplete));
-        assert_eq!(below.stopped().await, CancelCause::AnswerComplete);
-        assert!(!below.is_killed() && !right.is_stopped() && !root.is_stopped());
+        assert!(left.kill(CancelCause::SiblingFailed));
+        assert_eq!(below.killed().await, CancelCause::SiblingFailed);
+        assert!(!right.is_killed() && !root.is_killed());
 
         assert!(root.kill(CancelCause::ClientDisconnected));
-        assert_eq!(below.killed().await, CancelCause::ClientDisconnected);
         assert_eq!(
-            below.stopped().await,
-            CancelCause::AnswerComplete,
+            below.killed().await,
+            CancelCause::SiblingFailed,
             "the first cause stays"
         );
-        assert_eq!(below.cause(), Some(CancelCause::ClientDisconnected));
-        assert_eq!(right.stopped().await, CancelCause::ClientDisconnected);
+        assert_eq!(right.killed().await, CancelCause::ClientDisconnected);
     }
 
     #[test]
     fn a_child_made_late_begins_as_its_parent_is() {
         let root = CancelScope::new();
-        root.stop(CancelCause::Shutdown);
+        root.kill(CancelCause::Shutdown);
         let child = root.child();
         assert_eq!(child.cause(), Some(CancelCause::Shutdown));
-        assert!(!child.stop(CancelCause::Deadline), "it is stopped already");
+        assert!(!child.kill(CancelCause::Deadline), "it is killed already");
         assert_eq!(child.cause(), Some(CancelCause::Shutdown));
-        assert!(!child.is_killed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -322,12 +259,12 @@ mod tests {
         let timed = root.child_with_deadline(begun + Duration::from_secs(5));
         let below = timed.child_with_deadline(begun + Duration::from_secs(60));
         assert_eq!(below.deadline(), timed.deadline());
-        assert!(!below.is_stopped());
+        assert!(!below.is_killed());
 
         assert_eq!(below.killed().await, CancelCause::Deadline);
         assert_eq!(begun.elapsed().as_secs(), 5);
         assert_eq!(timed.cause(), Some(CancelCause::Deadline));
-        assert!(!root.is_stopped());
+        assert!(!root.is_killed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,9 +287,8 @@ mod tests {
                 pending::<()>().await;
             }),
             async {
-                scope.stop(CancelCause::AnswerComplete);
                 tokio::task::yield_now().await;
-                assert_eq!(Arc::strong_count(&held), 2, "a stop drops nothing");
+                assert_eq!(Arc::strong_count(&held), 2);
                 scope.kill(CancelCause::ClientDisconnected);
             }
         );
@@ -371,26 +307,26 @@ mod tests {
         assert_eq!(scope.cause(), Some(CancelCause::ClientDisconnected));
     }
 
-    /// What the documentation promises, said the simple way: each scope remembers, for both
-    /// levels, the first cause that reached it.
+    /// What the documentation promises, said the simple way: each scope remembers the first cause
+    /// that reached it.
     #[derive(Default)]
     struct Model {
         parents: Vec<Option<usize>>,
-        causes: Vec<[Option<CancelCause>; 2]>,
+        causes: Vec<Option<CancelCause>>,
     }
 
     impl Model {
         fn add(&mut self, parent: Option<usize>) {
             self.causes
-                .push(parent.map_or([None; 2], |parent| self.causes[parent]));
+                .push(parent.and_then(|parent| self.causes[parent]));
             self.parents.push(parent);
         }
 
-        fn set(&mut self, scope: usize, level: usize, cause: CancelCause) {
-            self.causes[scope][level].get_or_insert(cause);
+        fn kill(&mut self, scope: usize, cause: CancelCause) {
+            self.causes[scope].get_or_insert(cause);
             for child in 0..self.parents.len() {
                 if self.parents[child] == Some(scope) {
-                    self.set(child, level, cause);
+                    self.kill(child, cause);
                 }
             }
         }
@@ -399,36 +335,25 @@ mod tests {
     proptest! {
         #[test]
         fn causes_are_those_of_a_naive_model(
-            steps in proptest::collection::vec((0..4_u8, any::<usize>()), 1..60),
+            steps in proptest::collection::vec((any::<bool>(), any::<usize>()), 1..60),
         ) {
             const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
             let mut scopes = vec![CancelScope::new()];
             let mut model = Model::default();
             model.add(None);
-            for (number, (action, pick)) in steps.into_iter().enumerate() {
+            for (number, (is_kill, pick)) in steps.into_iter().enumerate() {
                 let at = pick % scopes.len();
                 let cause = CancelCause::Other(NAMES[number % NAMES.len()]);
-                match action {
-                    0 | 1 => {
-                        scopes.push(scopes[at].child());
-                        model.add(Some(at));
-                    }
-                    2 => {
-                        scopes[at].stop(cause);
-                        model.set(at, 0, cause);
-                    }
-                    _ => {
-                        scopes[at].kill(cause);
-                        if model.causes[at][1].is_none() {
-                            model.set(at, 0, cause);
-                        }
-                        model.set(at, 1, cause);
-                    }
+                if is_kill {
+                    prop_assert_eq!(scopes[at].kill(cause), model.causes[at].is_none());
+                    model.kill(at, cause);
+                } else {
+                    scopes.push(scopes[at].child());
+                    model.add(Some(at));
                 }
-                for (scope, [stop, kill]) in scopes.iter().zip(&model.causes) {
-                    prop_assert_eq!(&scope.stop_cause(), stop);
-                    prop_assert_eq!(&scope.kill_cause(), kill);
-                    prop_assert_eq!(scope.cause(), kill.or(*stop));
+                for (scope, cause) in scopes.iter().zip(&model.causes) {
+                    prop_assert_eq!(&scope.cause(), cause);
+                    prop_assert_eq!(scope.is_killed(), cause.is_some());
                 }
             }
         }

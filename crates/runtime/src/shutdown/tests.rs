@@ -66,7 +66,7 @@ async fn a_shutdown_goes_in_order() {
     tasks.spawn(TaskKind::Request, "stream", async move {
         stream.shutdown_begun().await;
         tokio::time::sleep(Duration::from_secs(20)).await;
-        assert!(!stream.requests().is_stopped());
+        assert!(!stream.requests().is_killed());
         note.note("request drained");
     });
     let note = journal.clone();

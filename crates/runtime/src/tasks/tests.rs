@@ -199,7 +199,7 @@ async fn the_first_cause_of_a_shutdown_stays() {
         ShutdownCause::Requested("test")
     );
     assert!(
-        !tasks.requests().is_stopped(),
+        !tasks.requests().is_killed(),
         "requests drain before they are killed"
     );
     tasks.requests().kill(CancelCause::Shutdown);
