@@ -5,6 +5,7 @@ use forebay_runtime::PlanesConfig;
 use forebay_runtime::command::{Surface, guard};
 
 use crate::WorkerHandle;
+use crate::status::StatusServer;
 
 /// What the user sees when the workers are registered: what they serve, and what is open.
 pub(super) struct Banner<'a> {
@@ -72,10 +73,7 @@ impl fmt::Display for Banner<'_> {
                 scheme: "http",
                 address,
                 guard: "without authentication",
-                offers: &[
-                    "GET  /health  /live  /ready  /metrics  /metadata",
-                    "POST /engine/pause  /engine/resume  /engine/clear-kv-cache",
-                ],
+                offers: &StatusServer::OFFERS,
             };
             write!(f, "{status}")?;
         }

@@ -26,6 +26,12 @@ use crate::WorkerHandle;
 /// The longest body of a control, in bytes.
 const BODY_LIMIT: usize = 64 << 10;
 
+/// What the router serves, as a user is shown it.
+pub(super) const OFFERS: [&str; 2] = [
+    "GET  /health  /live  /ready  /metrics  /metadata",
+    "POST /engine/pause  /engine/resume  /engine/clear-kv-cache  /engine/card",
+];
+
 pub(super) fn router(process: StatusProcess) -> Router {
     let process = Arc::new(process);
     let controls = Router::new()

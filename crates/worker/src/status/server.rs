@@ -67,6 +67,9 @@ pub struct StatusServer {
 }
 
 impl StatusServer {
+    /// What it serves, as a user is shown it: a line for each method, with its paths.
+    pub const OFFERS: [&str; 2] = routes::OFFERS;
+
     /// Listens; connections wait until it runs.
     ///
     /// # Errors

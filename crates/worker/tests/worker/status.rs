@@ -196,6 +196,31 @@ async fn an_operator_is_told_which_workers_did_it() {
 }
 
 #[tokio::test]
+async fn what_a_user_is_shown_is_served() {
+    let deployment = Deployment::new().await;
+    let status = Status::of(&deployment).await;
+    let offers = StatusServer::OFFERS.map(|line| line.split_once(' ').unwrap());
+    let paths = |(method, paths): (&'static str, &'static str)| {
+        paths.split_whitespace().map(move |path| (method, path))
+    };
+    let offers: Vec<_> = offers.into_iter().flat_map(paths).collect();
+    assert!(offers.contains(&("POST", "/engine/card")));
+    for (method, path) in offers {
+        let (answer, body) = match method {
+            "GET" => status.ask(move |address| http::get(address, path)).await,
+            _ => {
+                status
+                    .ask(move |address| http::post(address, path, "{}"))
+                    .await
+            }
+        };
+        // Of workers there are none yet.
+        let is_known = answer != 404 || body.contains("unknown_worker");
+        assert!(is_known && answer != 405, "{method} {path}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_understood_is_an_error_of_the_usual_form() {
     let deployment = Deployment::new().await;
     let status = Status::of(&deployment).await;
