@@ -1,21 +1,35 @@
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use forebay_engine::remote::{CardChangeError, WorkerCard};
+use forebay_runtime::Served;
+use parking_lot::Mutex;
 use tokio::sync::watch;
+
+/// Earlier cards that are kept: with the one of now, as many as are announced.
+const EARLIER: usize = 63;
 
 /// What a worker says about itself, for all who tell it on. Clones are handles on the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct OwnCard(watch::Sender<Arc<WorkerCard>>);
+pub(crate) struct OwnCard {
+    now: watch::Sender<Arc<WorkerCard>>,
+    /// What it was before, the oldest first.
+    earlier: Arc<Mutex<VecDeque<Arc<WorkerCard>>>>,
+}
 
 impl OwnCard {
     /// The first one, whatever its revision was.
     pub(crate) fn new(mut card: WorkerCard) -> Self {
         card.revision = 0;
-        Self(watch::Sender::new(Arc::new(card)))
+        Self {
+            now: watch::Sender::new(Arc::new(card)),
+            earlier: Arc::default(),
+        }
     }
 
     pub(crate) fn get(&self) -> Arc<WorkerCard> {
-        self.0.borrow().clone()
+        self.now.borrow().clone()
     }
 
     /// Changes it, and gives its revision.
@@ -24,7 +38,7 @@ impl OwnCard {
         change: impl FnOnce(&mut WorkerCard),
     ) -> Result<u64, CardChangeError> {
         let mut outcome = Ok(());
-        self.0.send_if_modified(|card| {
+        self.now.send_if_modified(|card| {
             let mut next = WorkerCard::clone(card);
             change(&mut next);
             next.revision = card.revision;
@@ -33,15 +47,31 @@ impl OwnCard {
                 return false;
             }
             next.revision += 1;
-            *card = Arc::new(next);
+            let before = mem::replace(card, Arc::new(next));
+            let mut earlier = self.earlier.lock();
+            if earlier.len() == EARLIER {
+                earlier.pop_front();
+            }
+            earlier.push_back(before);
             true
         });
-        outcome.map(|()| self.0.borrow().revision)
+        outcome.map(|()| self.now.borrow().revision)
+    }
+
+    /// Announces what it is, and before that what it was: discovery may have that for a while yet,
+    /// also where what is served is new. Gives what it is.
+    pub(crate) fn announce(&self, served: &dyn Served) -> Arc<WorkerCard> {
+        let now = self.get();
+        let earlier = self.earlier.lock();
+        for card in earlier.iter().chain([&now]) {
+            served.announce(card.encode());
+        }
+        now
     }
 
     /// Each change, from what it is now on.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<WorkerCard>> {
-        self.0.subscribe()
+        self.now.subscribe()
     }
 }
 

@@ -117,14 +117,13 @@ impl Supervisor {
 
     /// Makes the worker known, with the card that it has now.
     async fn register(&self, served: &dyn Served) -> Result<Registered, PlaneError> {
-        let card = self.card.get();
+        let card = self.card.announce(served);
         let instance = Instance {
             endpoint: self.endpoint.clone(),
             worker: self.worker,
             address: served.address().to_owned(),
             card: card.encode(),
         };
-        served.announce(instance.card.clone());
         let registration = self.planes.discovery.register(instance).await?;
         self.standing.send_modify(|standing| {
             if let Some(standing) = standing {
@@ -143,8 +142,8 @@ impl Supervisor {
     }
 
     /// Goes on trying, if discovery has not taken the worker; registers it again when its card has
-    /// changed; and takes it out of discovery for as long as its engine is paused, which those who are
-    /// connected are told at once.
+    /// changed, and waits for the next change where that is refused; and takes it out of discovery for
+    /// as long as its engine is paused, which those who are connected are told at once.
     async fn keep_registered(
         &self,
         handler: &EngineHandler,
@@ -152,7 +151,7 @@ impl Supervisor {
         registered: &mut Option<Registered>,
     ) -> Infallible {
         let (mut paused, mut card) = (handler.paused(), self.card.changes());
-        let mut was_paused = false;
+        let (mut was_paused, mut refused) = (false, 0);
         if registered.is_none() {
             // It was tried just now.
             sleep(self.config.retry).await;
@@ -168,7 +167,7 @@ impl Supervisor {
                     false => self.not_ready("not registered again yet"),
                 }
             }
-            if !was_paused && known.is_none_or(|known| known < revision) {
+            if !was_paused && known.is_none_or(|known| known.max(refused) < revision) {
                 let registering = self.register(served);
                 let now = tokio::select! {
                     biased;
@@ -185,13 +184,21 @@ impl Supervisor {
                             Some(_) => info!(worker, revision, "worker registered anew"),
                         }
                     }
+                    Err(error @ PlaneError::Refused(_)) if known.is_some() => {
+                        self.warn(&error, "card refused by discovery; the one before stays");
+                        refused = revision;
+                    }
                     Err(error) => {
-                        match known {
-                            None => {
+                        match (known, &error) {
+                            (None, PlaneError::Refused(_)) => {
+                                self.warn(&error, "worker refused by discovery");
+                                self.not_ready("discovery does not take the worker");
+                            }
+                            (None, _) => {
                                 self.warn(&error, "worker not registered yet");
                                 self.not_ready("discovery cannot be reached");
                             }
-                            Some(_) => self.warn(&error, "card not told to discovery yet"),
+                            (Some(_), _) => self.warn(&error, "card not told to discovery yet"),
                         }
                         tokio::select! {
                             _ = paused.changed() => {}

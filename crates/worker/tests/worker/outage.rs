@@ -1,6 +1,8 @@
 //! A discovery that is away when a worker starts.
 
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_engine::Engine as _;
 use forebay_engine::remote::RemoteEngine;
@@ -17,6 +19,8 @@ use crate::toy::in_time;
 struct Outage {
     behind: Arc<dyn Discovery>,
     is_away: watch::Sender<bool>,
+    /// What it says then.
+    why: fn(Box<dyn Error + Send + Sync>) -> PlaneError,
     refused: watch::Sender<usize>,
 }
 
@@ -29,7 +33,8 @@ impl Discovery for Outage {
             return self.behind.register(instance);
         }
         self.refused.send_modify(|refused| *refused += 1);
-        async { Err(PlaneError::Unreachable("away".into())) }.boxed()
+        let why = (self.why)("away".into());
+        async { Err(why) }.boxed()
     }
 
     fn list<'a>(
@@ -50,6 +55,7 @@ async fn a_worker_serves_before_discovery_takes_it() {
     let outage = Arc::new(Outage {
         behind: deployment.planes.discovery.clone(),
         is_away: watch::Sender::new(true),
+        why: PlaneError::Unreachable,
         refused: watch::Sender::new(0),
     });
     deployment.planes = Planes {
@@ -92,6 +98,7 @@ async fn a_worker_that_leaves_during_an_outage_does_not_come_back() {
     let outage = Arc::new(Outage {
         behind: deployment.planes.discovery.clone(),
         is_away: watch::Sender::new(true),
+        why: PlaneError::Unreachable,
         refused: watch::Sender::new(0),
     });
     deployment.planes.discovery = outage.clone();
@@ -109,6 +116,7 @@ async fn a_card_changes_during_an_outage_and_discovery_knows_it_afterwards() {
     let outage = Arc::new(Outage {
         behind: deployment.planes.discovery.clone(),
         is_away: watch::Sender::new(false),
+        why: PlaneError::Unreachable,
         refused: watch::Sender::new(0),
     });
     deployment.planes.discovery = outage.clone();
@@ -134,4 +142,71 @@ async fn a_card_changes_during_an_outage_and_discovery_knows_it_afterwards() {
     assert_eq!((found.card().weight, found.card().revision), (2.0, 2));
     drop(worker);
     deployment.removed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_discovery_refuses_costs_nothing() {
+    let mut deployment = Deployment::new().await;
+    let outage = Arc::new(Outage {
+        behind: deployment.planes.discovery.clone(),
+        is_away: watch::Sender::new(false),
+        why: PlaneError::Refused,
+        refused: watch::Sender::new(0),
+    });
+    deployment.planes.discovery = outage.clone();
+    let worker = deployment.start().await.unwrap();
+    deployment.found().await;
+
+    outage.is_away.send_replace(true);
+    for (weight, revision) in [(0.5, 1), (0.0, 2)] {
+        let changed = worker.handle().update_card(|card| card.weight = weight);
+        assert_eq!(changed, Ok(revision));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(*outage.refused.borrow() as u64, revision, "asked once");
+        assert!(worker.handle().is_registered() && deployment.health.is_ready());
+    }
+    outage.is_away.send_replace(false);
+    assert_eq!(worker.handle().update_card(|card| card.weight = 2.0), Ok(3));
+    let found = deployment.found().await;
+    assert_eq!((found.card().weight, found.card().revision), (2.0, 3));
+}
+
+#[cfg(feature = "tcp")]
+#[tokio::test]
+async fn discovery_s_card_from_before_an_outage_is_good_also_for_an_engine_that_comes_back() {
+    use forebay_observability::Registry;
+    use forebay_runtime::{Health, RequestPlane as _, TcpConfig, TcpPlane};
+
+    let mut deployment = Deployment::new().await;
+    let outage = Arc::new(Outage {
+        behind: deployment.planes.discovery.clone(),
+        is_away: watch::Sender::new(false),
+        why: PlaneError::Unreachable,
+        refused: watch::Sender::new(0),
+    });
+    let plane = async || {
+        let (registry, health) = (Registry::new(), Health::new());
+        let plane = TcpPlane::bind(TcpConfig::default(), &deployment.tasks, &registry, &health);
+        plane.await.unwrap()
+    };
+    let (here, client) = (plane().await, plane().await);
+    deployment.planes.discovery = outage.clone();
+    deployment.planes.requests = Arc::new(here);
+    let worker = deployment.start().await.unwrap();
+    let known = deployment.put().await;
+
+    outage.is_away.send_replace(true);
+    assert_eq!(worker.handle().update_card(|card| card.weight = 0.5), Ok(1));
+    deployment.toy.die();
+    // Who uses it sees that.
+    let remote = deployment.remote(known.clone());
+    remote.generate(request(1)).await.err();
+    deployment.removed().await;
+    let mut refused = outage.refused.subscribe();
+    let before = *refused.borrow();
+    deployment.toy.revive();
+    in_time(refused.wait_for(|refused| *refused > before))
+        .await
+        .unwrap();
+    assert!(in_time(client.confirm(&known)).await.unwrap());
 }
