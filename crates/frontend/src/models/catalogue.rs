@@ -29,15 +29,19 @@ pub(super) struct Clash {
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self::new(Vec::new()).0
+        Self {
+            models: Vec::new(),
+            by_name: BTreeMap::new(),
+            is_fast: true,
+        }
     }
 }
 
 impl Catalogue {
-    /// A catalogue of these models. A model's own name is its own, whoever has it as an alias; an
+    /// A catalogue of these models, which comes after another one. A model's own name is its own, whoever has it as an alias; an
     /// alias of several models is the first one's, in the order of their names. So it does not
     /// matter in which order they came.
-    pub(super) fn new(mut models: Vec<Arc<ServedModel>>) -> (Self, Vec<Clash>) {
+    pub(super) fn new(mut models: Vec<Arc<ServedModel>>, before: &Self) -> (Self, Vec<Clash>) {
         models.sort_by(|a, b| (a.name(), a.version()).cmp(&(b.name(), b.version())));
         let mut own = BTreeMap::<String, Vec<Arc<ServedModel>>>::new();
         for model in &models {
@@ -46,7 +50,10 @@ impl Catalogue {
         }
         let own = own.into_iter();
         let own: BTreeMap<_, _> = own
-            .map(|(name, models)| (name, Arc::new(Versions::new(models))))
+            .map(|(name, models)| {
+                let before = before.by_name.get(&name).map(|versions| &**versions);
+                (name, Arc::new(Versions::new(models, before)))
+            })
             .collect();
         let mut by_name = own.clone();
         let mut clashes = Vec::new();

@@ -236,7 +236,7 @@ impl ModelRegistry {
         let before = self.0.now.load_full();
         let mut models = before.models().to_vec();
         let result = change(&mut models);
-        let (catalogue, clashes) = Catalogue::new(models);
+        let (catalogue, clashes) = Catalogue::new(models, &before);
         let told = &history.clashes;
         for Clash { name, loser } in clashes.iter().filter(|clash| !told.contains(*clash)) {
             warn!(alias = name, model = loser, "alias taken by another model");

@@ -26,12 +26,17 @@ struct Standing {
 }
 
 impl Versions {
-    /// `models` are at least one.
-    pub(super) fn new(models: Vec<Arc<ServedModel>>) -> Self {
+    /// `models` are at least one. If the model was there before, its turns go on: its versions have
+    /// their shares of all requests, whatever comes and goes meanwhile.
+    pub(super) fn new(models: Vec<Arc<ServedModel>>, before: Option<&Self>) -> Self {
+        let turn = match before {
+            Some(before) => before.turn.load(Ordering::Relaxed),
+            // So that several frontends do not all begin with the same one.
+            None => random_u64(),
+        };
         Self {
             models,
-            // So that several frontends do not all begin with the same one.
-            turn: AtomicU64::new(random_u64()),
+            turn: AtomicU64::new(turn),
         }
     }
 
@@ -138,6 +143,14 @@ mod tests {
         assert_eq!(of(&[(3, 0.0), (1, 0.001)]), [0.0, 1.0]);
         assert_eq!(of(&[(3, 0.0), (0, 0.0)]), [1.0, 0.0]);
         assert_eq!(of(&[(3, 0.0), (1, 0.0)]), [0.75, 0.25]);
+    }
+
+    #[test]
+    fn turns_go_on_where_versions_come_and_go() {
+        let before = Versions::new(Vec::new(), None);
+        let last = before.turn();
+        let next = Versions::new(Vec::new(), Some(&before)).turn();
+        assert_eq!(next, last.wrapping_add(GOLDEN));
     }
 
     #[test]
