@@ -1,5 +1,6 @@
 mod asking;
 mod first_look;
+mod newer_cards;
 mod unreached;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +12,8 @@ use forebay_engine::remote::{RemoteEngine, WorkerCard, WorkerRole, engine_endpoi
 use forebay_observability::{ErrorChain, Registry};
 use forebay_router::RouterConfig;
 use forebay_runtime::{
-    Degradation, EndpointId, Instance, MemberEvent, Planes, TaskHandle, TaskKind, Tasks, members,
+    Degradation, DownCause, EndpointId, Instance, MemberEvent, Planes, TaskHandle, TaskKind, Tasks,
+    members,
 };
 use forebay_tokens::WorkerId;
 use futures::future::BoxFuture;
@@ -21,6 +23,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use first_look::{FirstLook, GIVEN_UP, list};
+pub(super) use newer_cards::NewerCards;
 use unreached::Unreached;
 
 use super::expected::Expected;
@@ -160,7 +163,10 @@ impl Follower {
                 self.up(instance);
                 self.first_look.looked_at(worker);
             }
-            MemberEvent::Down(worker, _) => {
+            MemberEvent::Down(worker, cause) => {
+                if matches!(cause, DownCause::Lost | DownCause::Paused) {
+                    self.keep_card(worker);
+                }
                 self.down(worker);
                 self.first_look.looked_at(worker);
             }
@@ -195,9 +201,15 @@ impl Follower {
             warn!(worker = worker.0, version = %key, "worker not used: too many versions of models");
             return;
         }
-        self.workers.insert(worker, (instance, key.clone()));
         let version = self.versions.entry(key.clone());
         let version = version.or_insert_with(|| Version::new((*card).clone()));
+        if let Some(card) = version.newer_cards.take(&instance)
+            && let Err(error) = engine.take_card(card)
+        {
+            let diagnostic = error.diagnostic.as_deref();
+            warn!(worker = worker.0, %error, diagnostic, "card ignored");
+        }
+        self.workers.insert(worker, (instance, key.clone()));
         let changes = engine.card_changes();
         (self.cards).push(changes.map(move |card| (worker, card)).boxed());
         version.workers.insert(worker, engine);
@@ -251,6 +263,18 @@ impl Follower {
             }
         }
         self.tell();
+    }
+
+    /// Keeps what a worker said last until it is back, if discovery has not heard.
+    fn keep_card(&mut self, worker: WorkerId) {
+        let Some((record, key)) = self.workers.get(&worker) else {
+            return;
+        };
+        if let Some(version) = self.versions.get_mut(key)
+            && let Some(engine) = version.workers.get(&worker)
+        {
+            version.newer_cards.keep(record, &engine.card());
+        }
     }
 
     /// A worker takes no requests any more; what runs there goes on.

@@ -6,6 +6,7 @@ use forebay_engine::remote::{CardDigest, RemoteEngine, WorkerCard};
 use forebay_tokens::WorkerId;
 
 use super::ServedModel;
+use super::follower::NewerCards;
 
 /// Which version of which model: workers of one key can take one another's place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,8 @@ pub(super) struct Version {
     /// The card of its first worker: what it says of the version all others say, too.
     pub(super) card: WorkerCard,
     pub(super) workers: BTreeMap<WorkerId, Arc<RemoteEngine>>,
+    /// What workers that may come back said last, where discovery has not heard.
+    pub(super) newer_cards: NewerCards,
     pub(super) state: State,
     /// Changes when workers come, so that an end that was near is not one any more.
     pub(super) arrivals: u64,
@@ -68,6 +71,7 @@ impl Version {
         Self {
             card,
             workers: BTreeMap::new(),
+            newer_cards: NewerCards::default(),
             state: State::Starting(Start::default()),
             arrivals: 0,
         }

@@ -33,6 +33,11 @@ impl Joined {
         self.served
     }
 
+    /// It takes nothing new for a while, or does again.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.served.set_paused(is_paused);
+    }
+
     /// Where it is served.
     pub(crate) fn address(&self) -> &str {
         self.served.address()

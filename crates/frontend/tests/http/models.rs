@@ -289,6 +289,20 @@ async fn shares(server: &Server, model: &str) -> Vec<Value> {
     versions.map(|version| version["share"].clone()).collect()
 }
 
+/// Publishes cards in a worker's reports.
+async fn reports(planes: &Planes, worker: WorkerId) -> impl FnMut(&WorkerCard) + use<> {
+    let topic = report_topic(&engine_endpoint(NAMESPACE).unwrap(), worker);
+    let mut reports = planes.events.publisher(&topic, worker).await.unwrap();
+    move |card| {
+        let card = worker::WorkerCard::decode(&card.encode()[..]).unwrap();
+        let report = worker::WorkerReport {
+            load: Some(Load::default()),
+            card: Some(card),
+        };
+        reports.publish(report.encode_to_vec().into());
+    }
+}
+
 #[tokio::test]
 async fn versions_share_the_requests_by_weights_that_change_while_they_serve() {
     let planes = Planes::in_process();
@@ -324,17 +338,7 @@ async fn versions_share_the_requests_by_weights_that_change_while_they_serve() {
 
     // The worker says so itself; discovery has an older card, and tells it anew.
     let worker = [A, B][heavy];
-    let endpoint = engine_endpoint(NAMESPACE).unwrap();
-    let topic = report_topic(&endpoint, worker);
-    let mut reports = planes.events.publisher(&topic, worker).await.unwrap();
-    let mut report = |card: &WorkerCard| {
-        let card = worker::WorkerCard::decode(&card.encode()[..]).unwrap();
-        let report = worker::WorkerReport {
-            load: Some(Load::default()),
-            card: Some(card),
-        };
-        reports.publish(report.encode_to_vec().into());
-    };
+    let mut report = reports(&planes, worker).await;
     cards[heavy].aliases.push("x".into());
     (cards[heavy].weight, cards[heavy].revision) = (0.0, 2);
     report(&cards[heavy]);
@@ -373,6 +377,55 @@ async fn versions_share_the_requests_by_weights_that_change_while_they_serve() {
         .register(&planes, worker, joined[heavy].address())
         .await;
     while shares(&server, "m").await != [json!(0.5), json!(0.5)] {}
+}
+
+#[tokio::test]
+async fn what_a_worker_said_counts_when_it_is_back_though_discovery_has_not_heard() {
+    let planes = Planes::in_process();
+    let server = Server::following(&planes, patient()).await;
+    let engine = ScriptedEngine::saying("x");
+    let heavy = || {
+        let mut heavy = Joining::new("m", &engine).with_weights("1");
+        heavy.card.weight = 3.0;
+        heavy
+    };
+    let joined = heavy().join(&planes, A).await;
+    let light = Joining::new("m", &engine).with_weights("2");
+    let _light = light.join(&planes, B).await;
+    let sorted = async || {
+        let mut shares = shares(&server, "m").await;
+        shares.sort_by(|a, b| a.as_f64().unwrap().total_cmp(&b.as_f64().unwrap()));
+        shares
+    };
+    let [without, unequal, equal] =
+        [[0.0, 1.0], [0.25, 0.75], [0.5, 0.5]].map(|s| s.map(Value::from));
+    until_listed(&server, &["m"]).await;
+    while sorted().await != unequal {}
+
+    let mut report = reports(&planes, A).await;
+    let changed = WorkerCard {
+        weight: 1.0,
+        revision: 1,
+        ..heavy().card
+    };
+    while sorted().await != equal {
+        text(&server, "m").await;
+        report(&changed);
+    }
+    // It says nothing more.
+    joined.set_paused(true);
+    while sorted().await != without {}
+    joined.set_paused(false);
+    while sorted().await == without {}
+    assert_eq!(sorted().await, equal);
+
+    // A new one of its name begins anew.
+    let left = joined.leave().await;
+    while sorted().await != without {}
+    drop(left);
+    let _new = heavy().join(&planes, A).await;
+    while sorted().await == without {}
+    assert_eq!(sorted().await, unequal);
 }
 
 #[tokio::test]
