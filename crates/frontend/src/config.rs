@@ -44,9 +44,9 @@ pub struct FrontendConfig {
     pub worker_wait_seconds: f64,
     /// How many requests may wait for a worker; one more is refused. Default 1024.
     pub max_waiting_requests: usize,
-    /// How many workers are tried for a choice, where they refuse it or fail in it, from its last
-    /// token on; at least 1. A worker that an operator has paused, or that stops, does not count.
-    /// Default 3.
+    /// How many workers are tried for a choice, at least 1: so many may fail in it over its whole
+    /// life, and so many refuse it from its last token on. A worker that an operator has paused, or
+    /// that stops, does not count. Default 3.
     pub max_attempts: u32,
     /// How long a model whose last worker left is still known, so that requests for it wait for a
     /// worker instead of being told that there is no such model; above 0. Default 60.

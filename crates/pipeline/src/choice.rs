@@ -48,6 +48,8 @@ pub(crate) struct Choice {
     pub(crate) attempts: u32,
     /// How many of them there were since its last token, with the one that the token came from.
     pub(crate) tries: u32,
+    /// How many attempts failed, of all of them, that had begun and were not declined.
+    pub(crate) broken: u32,
     pub(crate) emitted: Vec<TokenId>,
     /// How many of them came with the last output.
     pub(crate) last_output_tokens: usize,
@@ -85,6 +87,7 @@ impl Choice {
             state: State::Waiting,
             attempts: 0,
             tries: 0,
+            broken: 0,
             emitted: Vec::new(),
             last_output_tokens: 0,
             last_token_at: None,

@@ -36,8 +36,9 @@ pub struct Plan {
     /// The longest sequence in tokens, prompt and answer together.
     pub context_length: u32,
     /// How often a choice is tried: a choice whose attempt failed for a reason that lies in the
-    /// engine goes on with the next one after what it has emitted. With each new token the count
-    /// begins anew, the attempt that it came from being the first.
+    /// engine goes on with the next one after what it has emitted. So many attempts that had begun
+    /// may fail over the whole life of a choice; those that refused it count from its last token
+    /// on, the attempt that the token came from being the first.
     pub max_attempts: NonZeroU32,
 }
 

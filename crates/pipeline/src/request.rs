@@ -154,7 +154,7 @@ impl Request {
             Ok(end) => self.accept(attempt, output, end, now),
             Err(violation) => {
                 self.aborts.push_back(attempt);
-                self.attempt_failed(attempt, violation.into());
+                self.attempt_broke(attempt, violation.into());
                 None
             }
         }
@@ -163,13 +163,15 @@ impl Request {
     /// An attempt failed, before its stream or in it; its stream has ended.
     pub fn failed(&mut self, attempt: AttemptId, error: Error) {
         if self.is_running(attempt) {
-            self.attempt_failed(attempt, error);
+            self.attempt_broke(attempt, error);
         }
     }
 
-    /// The engine of an attempt does not take any at present, so that it had no part in this one:
-    /// that is none of the [`max_attempts`](Plan::max_attempts). Whoever runs attempts does not give
-    /// it the choice again before that has changed.
+    /// The engine of an attempt takes none any more because somebody wants it so, such as one that
+    /// is replaced, which the request has no part in: where the attempt had not begun, it is none of
+    /// the [`max_attempts`](Plan::max_attempts), and where it gave a token, the next one is the first
+    /// after that. Whoever runs attempts does not give the engine the choice again before that has
+    /// changed.
     pub fn declined(&mut self, attempt: AttemptId, error: Error) {
         if self.is_running(attempt) {
             let choice = &mut self.choices[attempt.choice as usize];
@@ -264,12 +266,12 @@ impl Request {
         self.choices[choice as usize].failure.as_ref()
     }
 
-    /// How many attempts each choice has left at least since its last token, with the present one: the
+    /// How many attempts each choice has left at least, with the present one: the
     /// [`max_attempts`](Plan::max_attempts) of the same request where it is planned anew.
     pub fn attempts_left(&self) -> NonZeroU32 {
-        let failed = self.choices.iter().map(|c| c.tries.saturating_sub(1));
+        let failed = (self.choices.iter()).map(|c| c.tries.saturating_sub(1).max(c.broken));
         let left = self.plan.max_attempts.get() - failed.max().unwrap_or(0);
-        NonZeroU32::new(left).expect("the present one is among them")
+        NonZeroU32::new(left.max(1)).expect("at least one")
     }
 
     /// Why a choice ended; `None` while it has not, and if the request ended before it.
@@ -338,7 +340,7 @@ impl Request {
             End::No | End::Cancelled if used_up => Some((Finish::Length, false)),
             End::No => None,
             End::Cancelled => {
-                self.attempt_failed(attempt, given_up());
+                self.attempt_broke(attempt, given_up());
                 None
             }
         };
@@ -369,13 +371,24 @@ impl Request {
             .is_some_and(|choice| matches!(choice.state, State::Running { .. }))
     }
 
+    /// The running attempt has failed: if it had begun, the request may be what broke the engine,
+    /// and more tokens do not make up for that.
+    fn attempt_broke(&mut self, attempt: AttemptId, error: Error) {
+        let choice = &mut self.choices[attempt.choice as usize];
+        if choice.state == (State::Running { begun: true }) {
+            choice.broken += 1;
+        }
+        self.attempt_failed(attempt, error);
+    }
+
     /// The running attempt has ended without its choice's finish: there is another one, or the
     /// request fails.
     fn attempt_failed(&mut self, attempt: AttemptId, error: Error) {
         let choice = &mut self.choices[attempt.choice as usize];
         choice.state = State::Waiting;
         choice.heard_retry_after(error.retry_after);
-        if choice.tries < self.plan.max_attempts.get() && lies_in_the_engine(&error) {
+        let most = self.plan.max_attempts.get();
+        if choice.tries.max(choice.broken) < most && lies_in_the_engine(&error) {
             choice.failure = Some(error);
             self.waiting.push_back(attempt.choice);
         } else {

@@ -74,6 +74,8 @@ struct Attempt {
     /// Its stream is over, or it has said its finish.
     over: bool,
     aborted: bool,
+    /// It has failed.
+    broken: bool,
 }
 
 /// A request, and what its client and the engines have seen.
@@ -86,6 +88,8 @@ struct World {
     /// By choice, the attempts since its last token, with the one that it came from and without
     /// those that were declined.
     tries: [u32; CHOICES as usize],
+    /// By choice, the attempts that had begun and failed.
+    broken: [u32; CHOICES as usize],
 }
 
 impl World {
@@ -101,6 +105,7 @@ impl World {
             attempts: Vec::new(),
             given: (0..CHOICES).map(|choice| (choice, Vec::new())).collect(),
             tries: [0; CHOICES as usize],
+            broken: [0; CHOICES as usize],
         }
     }
 
@@ -128,8 +133,12 @@ impl World {
                 count,
                 reason,
             } => self.output(attempt, count, reason, None),
-            Action::Violation { attempt } => self.violation(attempt),
+            Action::Violation { attempt } => {
+                self.breaks(attempt);
+                self.violation(attempt)
+            }
             Action::Failed { attempt, retry } => {
+                self.breaks(attempt);
                 let class = match retry {
                     true => ErrorClass::Unavailable,
                     false => ErrorClass::Internal,
@@ -158,7 +167,10 @@ impl World {
                         request.unplaceable(id, Error::internal("no engine"));
                     })
             }
-            Action::Ended { attempt } => self.end(attempt, Request::ended),
+            Action::Ended { attempt } => {
+                self.breaks(attempt);
+                self.end(attempt, Request::ended)
+            }
         };
         if let Some(outcome) = outcome {
             assert_eq!(self.request.outcome(), Some(&outcome), "an outcome stays");
@@ -194,6 +206,7 @@ impl World {
                 let tries = &mut self.tries[id.choice as usize];
                 *tries += 1;
                 assert!(*tries <= ATTEMPTS);
+                assert!(self.broken[id.choice as usize] < ATTEMPTS);
                 assert_eq!(request.choice_index, id.choice);
                 assert_eq!(request.prompt_token_ids, [7, 7]);
                 assert_eq!(request.emitted_token_ids, self.given[&id.choice]);
@@ -204,6 +217,7 @@ impl World {
                     position: request.emitted_token_ids.len(),
                     over: false,
                     aborted: false,
+                    broken: false,
                 });
             }
         }
@@ -267,6 +281,19 @@ impl World {
             }
         }
         true
+    }
+
+    /// The attempt fails, if it is wanted.
+    fn breaks(&mut self, attempt: usize) {
+        let Some(attempt) = self.attempts.get_mut(attempt) else {
+            return;
+        };
+        let choice = attempt.id.choice;
+        let is_wanted = self.request.outcome().is_none() && self.request.finish(choice).is_none();
+        if is_wanted && !attempt.over && !attempt.broken {
+            attempt.broken = true;
+            self.broken[choice as usize] += u32::from(attempt.begun);
+        }
     }
 
     fn violation(&mut self, attempt: usize) -> bool {

@@ -197,20 +197,39 @@ fn next_attempt(request: &mut Request) -> AttemptId {
 }
 
 #[test]
-fn attempts_count_from_the_last_token_on() {
+fn an_answer_moves_as_often_as_engines_are_replaced() {
+    let stopped = Error::new(ErrorClass::Unavailable, "worker_stopped", "stopped");
     let mut request = Request::new(plan(1, 90, 2), NOW).unwrap();
-    // As often as it goes on.
+    // As often as it goes on, with one refusal each time.
     for token in 0..20 {
         let attempt = next_attempt(&mut request);
         request.output(attempt, opening(&[4 + token], 0), NOW);
-        request.failed(attempt, unavailable());
+        request.declined(attempt, stopped.clone());
+        if token % 2 == 1 {
+            continue;
+        }
+        let refused = next_attempt(&mut request);
+        request.declined(refused, stopped.clone());
     }
     // The next one is the second since the last token, and has none.
     let attempt = next_attempt(&mut request);
     request.output(attempt, opening(&[], 0), NOW);
-    request.failed(attempt, unavailable());
-    assert_eq!(failure(&request), &unavailable());
+    request.declined(attempt, stopped.clone());
+    assert_eq!(failure(&request), &stopped);
     assert_eq!(request.emitted(0).len(), 20);
+}
+
+#[test]
+fn engines_that_break_count_over_the_whole_life_of_a_choice() {
+    let mut request = Request::new(plan(1, 90, 3), NOW).unwrap();
+    for token in 0..3 {
+        assert_eq!(request.attempts_left().get(), 3 - token);
+        let attempt = next_attempt(&mut request);
+        request.output(attempt, opening(&[4 + token], 0), NOW);
+        request.failed(attempt, unavailable());
+    }
+    assert_eq!(failure(&request), &unavailable());
+    assert_eq!(request.emitted(0).len(), 3);
 }
 
 #[test]

@@ -154,6 +154,11 @@ pub trait Served: Send + Sync + 'static {
     /// Refuses new streams from now on with [`worker_stopped`], and waits until those that run
     /// have ended. New streams stay refused if the future is dropped.
     fn drain(&self) -> BoxFuture<'_, ()>;
+
+    /// Ends what runs with an error, such as that of an engine that was lost: it tells a client more
+    /// than [`worker_stopped`], which is how a worker ends that was asked to. What comes until this
+    /// is dropped is refused with the same. The first error holds.
+    fn fail(&self, error: Error);
 }
 
 /// Nobody serves the address: `Unavailable` with reason `worker_unreachable`.

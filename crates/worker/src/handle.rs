@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use forebay_engine::remote::{CardChangeError, KvFigures, WorkerCard};
-use forebay_engine::{Control, Error, ErrorClass, Load};
+use forebay_engine::{Control, Error, Load};
 use forebay_tokens::WorkerId;
 use tokio::sync::watch;
 
 use crate::own_card::OwnCard;
-use crate::standing::Standing;
+use crate::standing::{Standing, engine_lost};
 
 /// What can be seen of a [`Worker`](crate::Worker) and asked of it in its own process. Cloning
 /// copies pointers.
@@ -87,10 +87,7 @@ impl WorkerHandle {
         let standing = self.standing.borrow().clone();
         match standing {
             Some(standing) => standing.handler.control(control).await,
-            None => {
-                let message = "the engine does not answer";
-                Err(Error::new(ErrorClass::Unavailable, "engine_lost", message))
-            }
+            None => Err(engine_lost()),
         }
     }
 }

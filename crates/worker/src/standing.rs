@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use forebay_engine::remote::EngineHandler;
+use forebay_engine::{Error, ErrorClass};
 
 /// How others find a worker, while they can.
 #[derive(Clone)]
@@ -10,6 +11,12 @@ pub(crate) struct Standing {
     pub(crate) address: String,
     /// False while discovery does not take it.
     pub(crate) is_registered: bool,
+}
+
+/// What is told of an engine that does not answer.
+pub(crate) fn engine_lost() -> Error {
+    let message = "the engine does not answer";
+    Error::new(ErrorClass::Unavailable, "engine_lost", message)
 }
 
 impl fmt::Debug for Standing {

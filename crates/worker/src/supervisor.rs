@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use crate::canary::canary;
 use crate::config::Checked;
 use crate::own_card::OwnCard;
-use crate::standing::Standing;
+use crate::standing::{Standing, engine_lost};
 use crate::stillness::{LOOKS, LOOKS_UNASKED, Sight, Stillness};
 
 /// What watches over a worker's engine, and lets others use it while it answers.
@@ -383,6 +383,7 @@ impl Supervisor {
         self.standing.send_replace(None);
         let diagnostic = error.diagnostic.as_deref();
         warn!(worker = self.worker.0, %error, diagnostic, "engine lost");
+        present.served.fail(engine_lost());
         drop(present.served);
         self.deregister_beside(present.registration);
     }

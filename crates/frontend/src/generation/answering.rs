@@ -262,7 +262,10 @@ impl Answering {
                 self.unaccepted -= 1;
                 self.request.unplaceable(attempt, error);
             }
-            Event::Failed(error) => self.fail(attempt, error),
+            Event::Failed(error) => match takes_none(&error) {
+                true => self.request.declined(attempt, error),
+                false => self.fail(attempt, error),
+            },
             Event::Ended => self.request.ended(attempt),
             Event::Output(output) => {
                 let now = self.now();
@@ -373,11 +376,10 @@ impl Drop for Answering {
     }
 }
 
-/// Whether a worker refused a request because it takes none at present, whatever it is: an operator
-/// has paused it, or it stops. That crossed what it tells of itself; it is not asked again before it
-/// is up anew.
-fn takes_none(refusal: &Error) -> bool {
-    matches!(&*refusal.reason, "worker_paused" | "worker_stopped")
+/// Whether a worker refused a request, or ended it, because it takes none any more, whatever it is: an
+/// operator has paused it, or it stops. It is not asked again before it is up anew.
+fn takes_none(error: &Error) -> bool {
+    matches!(&*error.reason, "worker_paused" | "worker_stopped")
 }
 
 /// Whether a request failed for want of workers, or of a place to wait for them.

@@ -133,18 +133,33 @@ async fn an_answer_goes_on_where_its_worker_died() {
     assert_eq!(booked(&pool), 0);
 }
 
-#[tokio::test]
-async fn an_answer_moves_as_often_as_workers_are_replaced() {
-    // Each says the next letter of the alphabet, and is gone then.
-    let leaving = ScriptedEngine::new(|request| {
+/// Says the next letter of the alphabet, and is gone then.
+fn leaving(reason: &'static str) -> Arc<ScriptedEngine> {
+    ScriptedEngine::new(move |request| {
         let next = u32::from(b'a') + request.emitted_token_ids.len() as u32;
-        let gone = Error::new(ErrorClass::Unavailable, "crashed", "the worker is gone");
+        let gone = Error::new(ErrorClass::Unavailable, reason, "the worker is gone");
         Ok(vec![
             Turn::Output(opening(request, 0)),
             Turn::Output(output(request, &[next])),
             Turn::Fail(gone),
         ])
-    });
+    })
+}
+
+#[tokio::test]
+async fn a_request_that_kills_workers_does_not_kill_all_of_them() {
+    let dying = leaving("worker_lost");
+    let (server, pool) = serve(&[&dying; 9], Mode::RoundRobin).await;
+    let body = json!({"model": "base", "prompt": "x", "max_tokens": 9});
+    let response = post(server.address, PATH, &body).await;
+    response.assert_error(503, "worker_lost", None);
+    assert_eq!(dying.requests().len(), 3);
+    assert_eq!(booked(&pool), 0);
+}
+
+#[tokio::test]
+async fn an_answer_moves_as_often_as_workers_are_replaced() {
+    let leaving = leaving("worker_stopped");
     let (server, pool) = serve(&[&leaving; 9], Mode::RoundRobin).await;
     let body = json!({"model": "base", "prompt": "x", "max_tokens": 9});
     let response = post(server.address, PATH, &body).await;

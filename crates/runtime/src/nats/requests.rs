@@ -253,6 +253,10 @@ impl Served for ServedOverNats {
     fn drain(&self) -> BoxFuture<'_, ()> {
         self.served.drain()
     }
+
+    fn fail(&self, error: Error) {
+        self.served.fail(error);
+    }
 }
 
 impl Drop for ServedOverNats {

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 #[cfg(any(feature = "tcp", feature = "nats"))]
 use std::sync::Weak;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -54,6 +54,8 @@ struct Service {
     streams: Mutex<Streams>,
     /// How many streams run; sent when the last one of a draining service has ended.
     running: watch::Sender<usize>,
+    /// Why it ended, if there is more to say than that.
+    failure: OnceLock<Error>,
 }
 
 #[derive(Default)]
@@ -82,6 +84,7 @@ impl Services {
             cards: Mutex::default(),
             streams: Mutex::default(),
             running: watch::Sender::new(0),
+            failure: OnceLock::new(),
         });
         entry.service = Some(service.clone());
         let state = entry.state.clone();
@@ -212,7 +215,7 @@ impl Service {
     fn begin(&self) -> Result<(u64, AbortRegistration), Error> {
         let mut streams = self.streams.lock();
         if streams.is_closed {
-            return Err(worker_stopped(&self.address));
+            return Err(self.ended());
         }
         let number = streams.next;
         streams.next += 1;
@@ -234,6 +237,12 @@ impl Service {
         let mut streams = self.streams.lock();
         streams.is_closed = true;
         self.running.send_replace(streams.running.len());
+    }
+
+    /// Why it takes nothing any more.
+    fn ended(&self) -> Error {
+        let failure = self.failure.get().cloned();
+        failure.unwrap_or_else(|| worker_stopped(&self.address))
     }
 
     /// Ends the streams that run.
@@ -298,6 +307,12 @@ impl Served for ServedHere {
         }
         .boxed()
     }
+
+    fn fail(&self, error: Error) {
+        self.service.failure.get_or_init(|| error);
+        self.service.close();
+        self.service.abort();
+    }
 }
 
 impl Drop for ServedHere {
@@ -343,9 +358,7 @@ impl Stream for Running {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => Some(Err(error)),
-            Poll::Ready(None) if answer.is_aborted() => {
-                Some(Err(worker_stopped(&self.service.address)))
-            }
+            Poll::Ready(None) if answer.is_aborted() => Some(Err(self.service.ended())),
             Poll::Ready(None) => None,
         };
         self.end();

@@ -169,6 +169,10 @@ impl Served for BuggyServed {
             false => future::ready(()).boxed(),
         }
     }
+
+    fn fail(&self, error: Error) {
+        self.inner.fail(error);
+    }
 }
 
 /// Keeps a stream when its client leaves it.
