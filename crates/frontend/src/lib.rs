@@ -16,6 +16,8 @@ mod record;
 mod replica;
 mod request_id;
 mod routes;
+#[cfg(test)]
+mod sample;
 mod server;
 
 pub use config::FrontendConfig;

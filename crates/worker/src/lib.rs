@@ -11,6 +11,8 @@ mod error;
 mod handle;
 mod leaving;
 mod own_card;
+#[cfg(test)]
+mod sample;
 mod standing;
 #[cfg(feature = "status")]
 pub mod status;

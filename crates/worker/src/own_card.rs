@@ -78,28 +78,12 @@ impl OwnCard {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use forebay_engine::{Capabilities, EngineInfo};
-    use forebay_tokens::BlockSize;
-
     use super::*;
-
-    fn card() -> OwnCard {
-        let engine = EngineInfo {
-            model: "model".into(),
-            capabilities: Capabilities::GENERATE,
-            context_length: 64,
-            vocabulary_size: 2,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: vec![],
-            data_parallel_ranks: 1,
-        };
-        OwnCard::new(WorkerCard::new("model", engine))
-    }
+    use crate::sample;
 
     #[test]
     fn each_change_has_a_revision_of_its_own() {
-        let card = card();
+        let card = OwnCard::new(sample::card());
         let mut changes = card.changes();
         assert_eq!(card.update(|card| card.weight = 0.5), Ok(1));
         assert_eq!(card.update(|card| card.weight = 0.5), Ok(1), "the same");
@@ -114,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changes_nothing() {
-        let card = card();
+        let card = OwnCard::new(sample::card());
         let error = card.update(|card| {
             card.weight = 0.5;
             card.weights.push('x');

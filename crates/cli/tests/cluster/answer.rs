@@ -172,3 +172,30 @@ fn typed(error: &Value) -> End {
 fn broken(when: &str, error: &io::Error) -> End {
     End::Broken(format!("{when}: {error}"))
 }
+
+/// So many completions of so many tokens, each of which has begun.
+pub(crate) fn streams(frontend: SocketAddr, count: usize, tokens: usize) -> Vec<Completion> {
+    let open = |_| {
+        let mut stream = Completion::open(frontend, tokens).unwrap();
+        stream.read(20).unwrap();
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
+/// Each comes to its end.
+#[track_caller]
+pub(crate) fn assert_complete(streams: Vec<Completion>) {
+    for stream in streams {
+        assert_eq!(stream.end(), End::Complete);
+    }
+}
+
+/// Each ends early, with a typed error.
+#[track_caller]
+pub(crate) fn assert_typed(streams: Vec<Completion>) {
+    for stream in streams {
+        let end = stream.end();
+        assert!(matches!(end, End::Typed(_)), "{end:?}");
+    }
+}

@@ -1,22 +1,10 @@
 //! What happens to connections between a frontend and a worker.
 
-use std::net::SocketAddr;
-
 use forebay_testkit::{Direction, FaultProxy};
 
-use crate::answer::{Completion, End};
+use crate::answer::{Completion, End, assert_complete, assert_typed, streams};
 use crate::cluster::{Cluster, Worker};
 use crate::load::Load;
-
-/// Streams of so many tokens, each of which has begun.
-fn streams(frontend: SocketAddr, count: usize, tokens: usize) -> Vec<Completion> {
-    let open = |_| {
-        let mut stream = Completion::open(frontend, tokens).unwrap();
-        stream.read(20).unwrap();
-        stream
-    };
-    (0..count).map(open).collect()
-}
 
 /// A worker that the frontend reaches through a proxy.
 fn behind_a_proxy(cluster: &Cluster) -> (FaultProxy, Worker) {
@@ -36,9 +24,7 @@ fn a_cut_connection_goes_on_and_nothing_is_computed_again() {
     for _ in 0..3 {
         proxy.cut();
     }
-    for stream in streams {
-        assert_eq!(stream.end(), End::Complete);
-    }
+    assert_complete(streams);
     assert!(proxy.accepted() > connections);
     assert_eq!((frontend.retries(), frontend.workers()), (0, 1));
 }
@@ -48,15 +34,22 @@ fn a_cut_connection_goes_on_and_nothing_is_computed_again() {
 fn lost_and_found(fault: impl FnOnce(&FaultProxy)) {
     let cluster = Cluster::new();
     let (proxy, _worker) = behind_a_proxy(&cluster);
+    lose_and_find(&cluster, &proxy, fault);
+}
+
+/// The same for a cluster whose only worker is behind this proxy.
+#[track_caller]
+pub(crate) fn lose_and_find(
+    cluster: &Cluster,
+    proxy: &FaultProxy,
+    fault: impl FnOnce(&FaultProxy),
+) {
     let frontend = cluster.frontend();
     frontend.until_workers(1);
     // They would take more than half a minute.
     let streams = streams(frontend.address, 4, 5000);
-    fault(&proxy);
-    for stream in streams {
-        let end = stream.end();
-        assert!(matches!(end, End::Typed(_)), "{end:?}");
-    }
+    fault(proxy);
+    assert_typed(streams);
     frontend.until_workers(0);
     proxy.pass();
     frontend.until_workers(1);
@@ -120,9 +113,7 @@ fn streams_of_a_lost_worker_go_on_at_another() {
     let _other = cluster.worker(&[]);
     frontend.until_workers(2);
     proxy.stall(Direction::ToClient);
-    for stream in streams {
-        assert_eq!(stream.end(), End::Complete);
-    }
+    assert_complete(streams);
     assert!(frontend.retries() >= 4);
     frontend.until_workers(1);
 }

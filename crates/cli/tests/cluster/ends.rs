@@ -2,20 +2,10 @@
 
 use forebay_testkit::http;
 
-use crate::answer::{Completion, End};
-use crate::cluster::{Cluster, Frontend};
+use crate::answer::{Completion, End, assert_complete, assert_typed, streams};
+use crate::cluster::Cluster;
 use crate::load::Load;
 use crate::wait::{PATIENCE, until};
-
-/// Streams of so many tokens, each of which has begun.
-pub(crate) fn streams(frontend: &Frontend, count: usize, tokens: usize) -> Vec<Completion> {
-    let open = |_| {
-        let mut stream = Completion::open(frontend.address, tokens).unwrap();
-        stream.read(10).unwrap();
-        stream
-    };
-    (0..count).map(open).collect()
-}
 
 #[test]
 fn the_only_worker_is_killed_and_clients_are_told() {
@@ -23,12 +13,9 @@ fn the_only_worker_is_killed_and_clients_are_told() {
     let worker = cluster.worker(&[]);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(&frontend, 4, 1000);
+    let streams = streams(frontend.address, 4, 1000);
     worker.child.kill();
-    for stream in streams {
-        let end = stream.end();
-        assert!(matches!(end, End::Typed(_)), "{end:?}");
-    }
+    assert_typed(streams);
     frontend.until_workers(0);
     let refused = Completion::open(frontend.address, 10).map(Completion::end);
     assert!(matches!(refused, Err(End::Typed(_))), "{refused:?}");
@@ -56,7 +43,11 @@ fn a_worker_is_killed_and_no_client_notices_where_there_is_another() {
 
 #[test]
 fn a_worker_that_stands_still_is_out_and_comes_back() {
-    let cluster = Cluster::new();
+    stand_still_beside_another(&Cluster::new());
+}
+
+/// One of two workers stands still for a while, and no client notices.
+pub(crate) fn stand_still_beside_another(cluster: &Cluster) {
     let stopped = cluster.worker(&[]);
     let _other = cluster.worker(&[]);
     let frontend = cluster.frontend();
@@ -78,7 +69,7 @@ fn a_paused_worker_is_sent_nothing_and_keeps_what_it_has() {
     let worker = cluster.worker(&[]);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(&frontend, 2, 400);
+    let streams = streams(frontend.address, 2, 400);
     let control = |what| http::post(worker.status, what, "").unwrap().status;
     assert_eq!(control("/engine/pause"), 200);
     // At once as later: who is on the way is told, and so is who comes when nobody is there.
@@ -88,9 +79,7 @@ fn a_paused_worker_is_sent_nothing_and_keeps_what_it_has() {
         frontend.until_workers(0);
     }
     assert_eq!(control("/engine/resume"), 200);
-    for stream in streams {
-        assert_eq!(stream.end(), End::Complete);
-    }
+    assert_complete(streams);
     frontend.until_workers(1);
     let again = Completion::open(frontend.address, 10).unwrap();
     assert_eq!(again.end(), End::Complete);
@@ -98,7 +87,11 @@ fn a_paused_worker_is_sent_nothing_and_keeps_what_it_has() {
 
 #[test]
 fn a_worker_is_asked_to_end_and_no_client_notices() {
-    let cluster = Cluster::new();
+    end_beside_another(&Cluster::new());
+}
+
+/// One of two workers is asked to end, and finishes what it has.
+pub(crate) fn end_beside_another(cluster: &Cluster) {
     let mut leaving = cluster.worker(&[]);
     let _other = cluster.worker(&[]);
     let frontend = cluster.frontend();
@@ -110,7 +103,6 @@ fn a_worker_is_asked_to_end_and_no_client_notices() {
     frontend.until_workers(1);
     load.go_on_for(16);
     load.finish().assert_all_complete();
-    // It finished what it had.
     assert_eq!(frontend.retries(), 0);
 }
 
@@ -121,13 +113,11 @@ fn what_outlasts_the_grace_of_a_leaving_worker_goes_on_elsewhere() {
     let frontend = cluster.frontend();
     frontend.until_workers(1);
     // Each would take three seconds more.
-    let streams = streams(&frontend, 8, 500);
+    let streams = streams(frontend.address, 8, 500);
     let _other = cluster.worker(&[]);
     frontend.until_workers(2);
     leaving.child.terminate();
-    for stream in streams {
-        assert_eq!(stream.end(), End::Complete);
-    }
+    assert_complete(streams);
     assert_eq!(frontend.retries(), 8);
     assert_eq!(leaving.child.wait_end(PATIENCE).code(), Some(0));
 }
@@ -138,12 +128,9 @@ fn what_outlasts_the_grace_of_the_only_worker_ends_with_a_typed_error() {
     let mut leaving = cluster.worker(&["--set", "shutdown.grace_seconds=0.2"]);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(&frontend, 4, 5000);
+    let streams = streams(frontend.address, 4, 5000);
     leaving.child.terminate();
-    for stream in streams {
-        let end = stream.end();
-        assert!(matches!(end, End::Typed(_)), "{end:?}");
-    }
+    assert_typed(streams);
     assert_eq!(leaving.child.wait_end(PATIENCE).code(), Some(0));
 }
 
@@ -176,7 +163,7 @@ fn a_frontend_is_killed_and_its_blocks_are_free_on_every_worker() {
     let other = cluster.frontend();
     killed.until_workers(3);
     other.until_workers(3);
-    let streams = streams(&killed, 12, 5000);
+    let streams = streams(killed.address, 12, 5000);
     for worker in &workers {
         until("each has something to do", || worker.running() > 0.0);
         assert!(worker.active_blocks() > 0.0);

@@ -2,10 +2,10 @@
 
 use forebay_testkit::{Direction, FaultProxy, NatsServer};
 
-use crate::answer::{Completion, End};
-use crate::cluster::{Cluster, Frontend, Worker};
-use crate::load::Load;
-use crate::wait::{PATIENCE, until};
+use crate::answer::{assert_complete, assert_typed, streams};
+use crate::cluster::{Cluster, Worker};
+use crate::wait::until;
+use crate::{connections, ends};
 
 /// A server and processes that talk by it.
 struct ByNats {
@@ -28,31 +28,13 @@ impl ByNats {
     }
 }
 
-/// Streams of so many tokens, each of which has begun.
-fn streams(frontend: &Frontend, count: usize, tokens: usize) -> Vec<Completion> {
-    let open = |_| {
-        let mut stream = Completion::open(frontend.address, tokens).unwrap();
-        stream.read(10).unwrap();
-        stream
-    };
-    (0..count).map(open).collect()
-}
-
-#[track_caller]
-fn assert_typed(streams: Vec<Completion>) {
-    for stream in streams {
-        let end = stream.end();
-        assert!(matches!(end, End::Typed(_)), "{end:?}");
-    }
-}
-
 #[test]
 fn the_only_worker_is_killed_and_clients_are_told() {
     let by_nats = ByNats::start();
     let worker = by_nats.cluster.worker(&[]);
     let frontend = by_nats.cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(&frontend, 4, 5000);
+    let streams = streams(frontend.address, 4, 5000);
     worker.child.kill();
     assert_typed(streams);
     frontend.until_workers(0);
@@ -60,37 +42,12 @@ fn the_only_worker_is_killed_and_clients_are_told() {
 
 #[test]
 fn a_worker_stands_still_and_no_client_notices_where_there_is_another() {
-    let by_nats = ByNats::start();
-    let stopped = by_nats.cluster.worker(&[]);
-    let _other = by_nats.cluster.worker(&[]);
-    let frontend = by_nats.cluster.frontend();
-    frontend.until_workers(2);
-    let load = Load::start(&[frontend.address], 8, 60);
-    load.go_on_for(8);
-    stopped.child.stop();
-    frontend.until_workers(1);
-    load.go_on_for(16);
-    stopped.child.resume();
-    frontend.until_workers(2);
-    load.go_on_for(16);
-    load.finish().assert_all_complete();
+    ends::stand_still_beside_another(&ByNats::start().cluster);
 }
 
 #[test]
 fn a_worker_is_asked_to_end_and_no_client_notices() {
-    let by_nats = ByNats::start();
-    let mut leaving = by_nats.cluster.worker(&[]);
-    let _other = by_nats.cluster.worker(&[]);
-    let frontend = by_nats.cluster.frontend();
-    frontend.until_workers(2);
-    let load = Load::start(&[frontend.address], 8, 60);
-    load.go_on_for(8);
-    leaving.child.terminate();
-    assert_eq!(leaving.child.wait_end(PATIENCE).code(), Some(0));
-    frontend.until_workers(1);
-    load.go_on_for(16);
-    load.finish().assert_all_complete();
-    assert_eq!(frontend.retries(), 0);
+    ends::end_beside_another(&ByNats::start().cluster);
 }
 
 /// One way between a worker and the server is silent; a client hears of it, and it is mended.
@@ -99,16 +56,7 @@ fn lost_and_found(direction: Direction) {
     let by_nats = ByNats::start();
     let proxy = FaultProxy::to_nowhere().unwrap();
     let _worker = by_nats.worker_behind(&proxy);
-    let frontend = by_nats.cluster.frontend();
-    frontend.until_workers(1);
-    let streams = streams(&frontend, 4, 5000);
-    proxy.stall(direction);
-    assert_typed(streams);
-    frontend.until_workers(0);
-    proxy.pass();
-    frontend.until_workers(1);
-    let again = Completion::open(frontend.address, 10).unwrap();
-    assert_eq!(again.end(), End::Complete);
+    connections::lose_and_find(&by_nats.cluster, &proxy, |proxy| proxy.stall(direction));
 }
 
 #[test]
@@ -128,11 +76,9 @@ fn a_connection_to_the_server_is_cut_and_nothing_is_computed_again() {
     let _worker = by_nats.worker_behind(&proxy);
     let frontend = by_nats.cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(&frontend, 8, 250);
+    let streams = streams(frontend.address, 8, 250);
     proxy.cut();
-    for stream in streams {
-        assert_eq!(stream.end(), End::Complete);
-    }
+    assert_complete(streams);
     assert_eq!((frontend.retries(), frontend.workers()), (0, 1));
 }
 
@@ -143,7 +89,7 @@ fn a_frontend_is_killed_and_its_blocks_are_free_on_every_worker() {
     let workers: [_; 2] = std::array::from_fn(|_| by_nats.cluster.worker(&slow));
     let frontend = by_nats.cluster.frontend();
     frontend.until_workers(2);
-    let streams = streams(&frontend, 8, 5000);
+    let streams = streams(frontend.address, 8, 5000);
     for worker in &workers {
         until("each has something to do", || worker.running() > 0.0);
     }

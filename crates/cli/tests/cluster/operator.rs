@@ -94,22 +94,11 @@ mod etcd {
     use forebay_testkit::Etcd;
 
     use super::*;
-    use crate::answer::{Completion, End};
-    use crate::cluster::Frontend;
+    use crate::answer::{Completion, End, assert_complete, streams};
     use crate::load::Load;
 
     fn cluster(etcd: &Etcd) -> Cluster {
         Cluster::with(&["--discovery", &format!("etcd://{}", etcd.address())])
-    }
-
-    /// Streams that have begun.
-    fn streams(frontend: &Frontend, tokens: usize) -> Vec<Completion> {
-        let open = |_| {
-            let mut stream = Completion::open(frontend.address, tokens).unwrap();
-            stream.read(10).unwrap();
-            stream
-        };
-        (0..4).map(open).collect()
     }
 
     #[test]
@@ -121,12 +110,10 @@ mod etcd {
         let frontend = cluster.frontend();
         frontend.until_workers(1);
         etcd.kill();
-        let streams = streams(&frontend, 500);
+        let streams = streams(frontend.address, 4, 500);
         worker.child.terminate();
         frontend.until_workers(0);
-        for stream in streams {
-            assert_eq!(stream.end(), End::Complete);
-        }
+        assert_complete(streams);
     }
 
     #[test]

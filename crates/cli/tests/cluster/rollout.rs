@@ -2,9 +2,8 @@
 
 use forebay_testkit::http;
 
-use crate::answer::End;
+use crate::answer::{assert_complete, streams};
 use crate::cluster::{Cluster, Frontend};
-use crate::ends::streams;
 use crate::wait::{PATIENCE, until};
 
 /// A worker of slow answers, which moves them when it is asked to end.
@@ -29,7 +28,7 @@ fn an_answer_outlives_any_number_of_workers() {
     let mut worker = cluster.worker(&SLOW);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let mut streams = streams(&frontend, 2, 5000);
+    let mut streams = streams(frontend.address, 2, 5000);
     for replaced in 1..=5 {
         let new = cluster.worker(&SLOW);
         frontend.until_workers(2);
@@ -53,16 +52,14 @@ fn a_frontend_that_drains_moves_its_answers_to_workers_that_come() {
     let leaving = cluster.worker(&SLOW);
     let mut frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(&frontend, 3, 300);
+    let streams = streams(frontend.address, 3, 300);
     drain(&frontend);
     let _new = cluster.worker(&[]);
     until("it knows the new one", || {
         frontend.child.output().matches("worker joined").count() == 2
     });
     leaving.child.terminate();
-    for stream in streams {
-        assert_eq!(stream.end(), End::Complete);
-    }
+    assert_complete(streams);
     assert_eq!(frontend.child.wait_end(PATIENCE).code(), Some(0));
 }
 
@@ -75,7 +72,7 @@ fn what_a_draining_frontend_has_sent_is_known_to_the_others_until_it_ends() {
     staying.until_workers(1);
     let known = |what: &str| staying.metric(&format!("forebay_frontend_{what}"));
     until("they know each other", || known("replicas_in_step") == 1.0);
-    let mut streams = streams(&leaving, 4, 5000);
+    let mut streams = streams(leaving.address, 4, 5000);
     until("they are booked", || known("replica_bookings") == 4.0);
     drain(&leaving);
     until("the other one knows", || {

@@ -242,7 +242,7 @@ fn read_digest(bytes: &[u8]) -> Result<Option<ArtefactDigest>, Error> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use forebay_protocols::ErrorClass;
@@ -252,7 +252,8 @@ mod tests {
 
     use super::*;
 
-    fn card() -> WorkerCard {
+    /// One that has no more than it must.
+    pub(in crate::remote) fn bare() -> WorkerCard {
         let engine = EngineInfo {
             model: "own".into(),
             capabilities: Capabilities::all(),
@@ -263,6 +264,10 @@ mod tests {
             eos_token_ids: vec![2, 7],
             data_parallel_ranks: 3,
         };
+        WorkerCard::new("served", engine)
+    }
+
+    fn card() -> WorkerCard {
         WorkerCard {
             aliases: vec!["other".into()],
             weights: "sha256:00".into(),
@@ -279,7 +284,7 @@ mod tests {
             topology: [("zone".into(), "a".into()), ("rack".into(), "7".into())].into(),
             weight: 0.25,
             revision: 7,
-            ..WorkerCard::new("served", engine)
+            ..bare()
         }
     }
 

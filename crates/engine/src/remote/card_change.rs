@@ -69,25 +69,9 @@ impl From<CardChangeError> for Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use forebay_tokens::BlockSize;
-
     use super::*;
     use crate::remote::WorkerRole;
-    use crate::{Capabilities, EngineInfo};
-
-    fn card() -> WorkerCard {
-        let engine = EngineInfo {
-            model: "own".into(),
-            capabilities: Capabilities::all(),
-            context_length: 4096,
-            vocabulary_size: 32_000,
-            block_size: BlockSize::new(64).unwrap(),
-            kv_blocks: 1000,
-            eos_token_ids: vec![2, 7],
-            data_parallel_ranks: 1,
-        };
-        WorkerCard::new("served", engine)
-    }
+    use crate::remote::card::tests::bare as card;
 
     fn checked(change: impl FnOnce(&mut WorkerCard)) -> Result<(), CardChangeError> {
         let mut next = card();

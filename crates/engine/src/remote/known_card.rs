@@ -69,27 +69,16 @@ impl KnownCard {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use forebay_tokens::BlockSize;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Capabilities, EngineInfo};
+    use crate::remote::card::tests::bare;
 
     fn card(revision: u64) -> WorkerCard {
-        let engine = EngineInfo {
-            model: "own".into(),
-            capabilities: Capabilities::GENERATE,
-            context_length: 64,
-            vocabulary_size: 2,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: vec![],
-            data_parallel_ranks: 1,
-        };
         WorkerCard {
             weight: revision as f64,
             revision,
-            ..WorkerCard::new("served", engine)
+            ..bare()
         }
     }
 

@@ -282,25 +282,15 @@ impl fmt::Debug for ModelRegistry {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use forebay_chat::Tokenizer;
-    use forebay_engine::{Capabilities, EngineInfo};
     use forebay_router::RouterConfig;
-    use forebay_tokens::BlockSize;
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::sample;
 
     #[test]
     fn who_waits_for_a_model_that_was_there_goes_on_waiting() {
-        let engine = EngineInfo {
-            model: "m".into(),
-            capabilities: Capabilities::GENERATE,
-            context_length: 64,
-            vocabulary_size: 256,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: vec![],
-            data_parallel_ranks: 1,
-        };
+        let engine = sample::engine_info("m");
         let pool = WorkerPool::new(engine, &RouterConfig::default()).unwrap();
         let registry = ModelRegistry::default();
         let model = ServedModel::pooled("m", Tokenizer::bytes(), pool);

@@ -58,25 +58,15 @@ fn pool_of(model: &ServedModel) -> (&str, usize) {
 mod tests {
     use forebay_chat::Tokenizer;
     use forebay_engine::remote::KvRepair;
-    use forebay_engine::{Capabilities, EngineInfo};
     use forebay_router::RouterConfig;
-    use forebay_tokens::BlockSize;
 
     use super::*;
     use crate::WorkerPool;
+    use crate::sample;
 
     /// A version of a model whose pool has counted so many repairs.
     fn version(name: &str, repairs: usize) -> Arc<ServedModel> {
-        let info = EngineInfo {
-            model: name.into(),
-            capabilities: Capabilities::GENERATE,
-            context_length: 64,
-            vocabulary_size: 256,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: vec![],
-            data_parallel_ranks: 1,
-        };
+        let info = sample::engine_info(name);
         let pool = WorkerPool::new(info, &RouterConfig::default()).unwrap();
         for _ in 0..repairs {
             pool.repaired(KvRepair::Range);

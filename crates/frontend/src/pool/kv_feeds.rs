@@ -105,24 +105,19 @@ mod tests {
     use forebay_observability::Registry;
     use forebay_router::RouterConfig;
     use forebay_runtime::{Instance, Planes, Tasks};
-    use forebay_tokens::{BlockSize, CacheGroup, DpRank, KvEvent, RoutingHash, Tier};
+    use forebay_tokens::{CacheGroup, DpRank, KvEvent, RoutingHash, Tier};
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::sample;
 
     const WORKER: WorkerId = WorkerId(1);
 
     /// A pool of one worker that nobody can reach.
     fn pool() -> (WorkerPool, Arc<RemoteEngine>) {
         let model = EngineInfo {
-            model: "model".into(),
             capabilities: Capabilities::GENERATE | Capabilities::KV_EVENTS,
-            context_length: 64,
-            vocabulary_size: 2,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: vec![],
-            data_parallel_ranks: 1,
+            ..sample::engine_info("model")
         };
         let instance = Instance {
             endpoint: engine_endpoint("test").unwrap(),

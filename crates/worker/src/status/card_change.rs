@@ -51,27 +51,12 @@ fn set<T>(field: &mut T, to: Option<T>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use forebay_engine::{Capabilities, EngineInfo};
     use forebay_protocols::openai::parse;
-    use forebay_tokens::BlockSize;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
-
-    fn card() -> WorkerCard {
-        let engine = EngineInfo {
-            model: "own".into(),
-            capabilities: Capabilities::empty(),
-            context_length: 64,
-            vocabulary_size: 256,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: Vec::new(),
-            data_parallel_ranks: 1,
-        };
-        WorkerCard::new("served", engine)
-    }
+    use crate::sample::card;
 
     proptest! {
         /// A body that was damaged, or any bytes at all, is a change of what may change or none.

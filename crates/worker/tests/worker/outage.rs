@@ -24,6 +24,22 @@ struct Outage {
     refused: watch::Sender<usize>,
 }
 
+impl Outage {
+    /// Of a deployment's discovery, away or not yet.
+    fn of(
+        deployment: &Deployment,
+        is_away: bool,
+        why: fn(Box<dyn Error + Send + Sync>) -> PlaneError,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            behind: deployment.planes.discovery.clone(),
+            is_away: watch::Sender::new(is_away),
+            why,
+            refused: watch::Sender::new(0),
+        })
+    }
+}
+
 impl Discovery for Outage {
     fn register(
         &self,
@@ -52,12 +68,7 @@ impl Discovery for Outage {
 #[tokio::test]
 async fn a_worker_serves_before_discovery_takes_it() {
     let mut deployment = Deployment::new().await;
-    let outage = Arc::new(Outage {
-        behind: deployment.planes.discovery.clone(),
-        is_away: watch::Sender::new(true),
-        why: PlaneError::Unreachable,
-        refused: watch::Sender::new(0),
-    });
+    let outage = Outage::of(&deployment, true, PlaneError::Unreachable);
     deployment.planes = Planes {
         discovery: outage.clone(),
         ..deployment.planes
@@ -95,12 +106,7 @@ async fn a_worker_serves_before_discovery_takes_it() {
 #[tokio::test]
 async fn a_worker_that_leaves_during_an_outage_does_not_come_back() {
     let mut deployment = Deployment::new().await;
-    let outage = Arc::new(Outage {
-        behind: deployment.planes.discovery.clone(),
-        is_away: watch::Sender::new(true),
-        why: PlaneError::Unreachable,
-        refused: watch::Sender::new(0),
-    });
+    let outage = Outage::of(&deployment, true, PlaneError::Unreachable);
     deployment.planes.discovery = outage.clone();
     let worker = deployment.start().await.unwrap();
     let leaving = in_time(worker.leave()).await;
@@ -113,12 +119,7 @@ async fn a_worker_that_leaves_during_an_outage_does_not_come_back() {
 #[tokio::test]
 async fn a_card_changes_during_an_outage_and_discovery_knows_it_afterwards() {
     let mut deployment = Deployment::new().await;
-    let outage = Arc::new(Outage {
-        behind: deployment.planes.discovery.clone(),
-        is_away: watch::Sender::new(false),
-        why: PlaneError::Unreachable,
-        refused: watch::Sender::new(0),
-    });
+    let outage = Outage::of(&deployment, false, PlaneError::Unreachable);
     deployment.planes.discovery = outage.clone();
     let worker = deployment.start().await.unwrap();
     let found = deployment.found().await;
@@ -147,12 +148,7 @@ async fn a_card_changes_during_an_outage_and_discovery_knows_it_afterwards() {
 #[tokio::test(start_paused = true)]
 async fn a_card_that_discovery_refuses_costs_nothing() {
     let mut deployment = Deployment::new().await;
-    let outage = Arc::new(Outage {
-        behind: deployment.planes.discovery.clone(),
-        is_away: watch::Sender::new(false),
-        why: PlaneError::Refused,
-        refused: watch::Sender::new(0),
-    });
+    let outage = Outage::of(&deployment, false, PlaneError::Refused);
     deployment.planes.discovery = outage.clone();
     let worker = deployment.start().await.unwrap();
     deployment.found().await;
@@ -178,12 +174,7 @@ async fn discovery_s_card_from_before_an_outage_is_good_also_for_an_engine_that_
     use forebay_runtime::{Health, RequestPlane as _, TcpConfig, TcpPlane};
 
     let mut deployment = Deployment::new().await;
-    let outage = Arc::new(Outage {
-        behind: deployment.planes.discovery.clone(),
-        is_away: watch::Sender::new(false),
-        why: PlaneError::Unreachable,
-        refused: watch::Sender::new(0),
-    });
+    let outage = Outage::of(&deployment, false, PlaneError::Unreachable);
     let plane = async || {
         let (registry, health) = (Registry::new(), Health::new());
         let plane = TcpPlane::bind(TcpConfig::default(), &deployment.tasks, &registry, &health);

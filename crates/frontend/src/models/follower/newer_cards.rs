@@ -49,22 +49,12 @@ impl NewerCards {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use forebay_engine::remote::engine_endpoint;
-    use forebay_engine::{Capabilities, EngineInfo};
-    use forebay_tokens::BlockSize;
 
     use super::*;
+    use crate::sample;
 
     fn card(revision: u64) -> WorkerCard {
-        let engine = EngineInfo {
-            model: "own".into(),
-            capabilities: Capabilities::GENERATE,
-            context_length: 64,
-            vocabulary_size: 2,
-            block_size: BlockSize::new(16).unwrap(),
-            kv_blocks: 8,
-            eos_token_ids: vec![],
-            data_parallel_ranks: 1,
-        };
+        let engine = sample::engine_info("own");
         WorkerCard {
             revision,
             ..WorkerCard::new("served", engine)

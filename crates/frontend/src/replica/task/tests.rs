@@ -1,9 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay_engine::{
-    Capabilities, Engine, EngineInfo, Error, GenerateRequest, GenerateStream, Load,
-};
+use forebay_engine::{Engine, EngineInfo, Error, GenerateRequest, GenerateStream, Load};
 use forebay_observability::Registry;
 use forebay_router::RouterConfig;
 use forebay_runtime::{
@@ -11,7 +9,7 @@ use forebay_runtime::{
     Publisher, RequestPlane, ResponseStream, Stamp, StreamHandler, StreamRequest, Tasks, Topic,
     Watch,
 };
-use forebay_tokens::{BlockSize, RequestId, RoutingSeed, WorkerId};
+use forebay_tokens::{RequestId, RoutingSeed, WorkerId};
 use futures::FutureExt as _;
 use futures::future::{self, BoxFuture};
 use tokio::sync::watch;
@@ -19,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::pool::{Booking, WorkerPool};
+use crate::sample;
 
 const WORKER: WorkerId = WorkerId(1);
 
@@ -171,14 +170,9 @@ fn frontend(planes: &Planes) -> (WorkerPool, Process) {
     let (owner, books) = (Arc::new(Owner::telling()), SharedBooks::default());
     Replicas::start(planes, "test", owner.clone(), books.clone(), &process).unwrap();
     let model = EngineInfo {
-        model: "model".into(),
-        capabilities: Capabilities::GENERATE,
         context_length: 4096,
-        vocabulary_size: 256,
-        block_size: BlockSize::new(16).unwrap(),
         kv_blocks: 64,
-        eos_token_ids: vec![],
-        data_parallel_ranks: 1,
+        ..sample::engine_info("model")
     };
     let pool = WorkerPool::owned(model.clone(), &RouterConfig::default(), owner).unwrap();
     pool.add(WORKER, Arc::new(Silent(model))).unwrap();
