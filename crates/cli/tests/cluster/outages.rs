@@ -9,8 +9,8 @@ use crate::cluster::{Cluster, Frontend};
 use crate::load::Load;
 use crate::wait::{until, until_converged};
 
-/// How long a service is away: past every lease and time limit of the tests' settings, or as long
-/// as whoever runs them wants.
+/// How long a service is away: past every lease that the tests set, and less than the 10 s for which
+/// requests by NATS wait, or as long as whoever runs them wants.
 fn outage() -> Duration {
     let seconds = std::env::var("FOREBAY_TEST_OUTAGE_SECONDS").ok();
     let seconds = seconds.map_or(3, |seconds| seconds.parse().expect("whole seconds"));
