@@ -1,5 +1,4 @@
-//! The environment is read in `config.rs` files only, and where the layers of
-//! settings are put together.
+//! The environment is read in `config.rs` files only.
 
 use super::Finding;
 use super::tree::Tree;
@@ -16,13 +15,10 @@ const READS: &[&str] = &[
     "Env :: raw",
 ];
 
-/// Where defaults, file, environment and flags become one.
-const LAYERS: &str = "crates/cli/src/settings.rs";
-
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (file, code) in tree.rust() {
-        if file.name() == "config.rs" || file.path == LAYERS {
+        if file.name() == "config.rs" {
             continue;
         }
         for (line, read) in code.find(READS) {
