@@ -106,13 +106,17 @@ impl Cluster {
     }
 
     pub(crate) fn frontend(&self) -> Process {
-        let arguments = ["--port", "0", "--set", "frontend.worker_wait_seconds=0.1"];
-        Process::of(spawn(self.command(self.requests, "frontend", &arguments)))
+        self.frontend_that_waits("0.1")
     }
 
     /// A frontend whose requests wait longer for a worker than any service is away.
     pub(crate) fn patient_frontend(&self) -> Process {
-        let arguments = ["--port", "0", "--set", "frontend.worker_wait_seconds=20"];
+        self.frontend_that_waits("20")
+    }
+
+    fn frontend_that_waits(&self, seconds: &str) -> Process {
+        let wait = format!("frontend.worker_wait_seconds={seconds}");
+        let arguments = ["--port", "0", "--set", &wait];
         Process::of(spawn(self.command(self.requests, "frontend", &arguments)))
     }
 

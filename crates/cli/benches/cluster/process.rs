@@ -69,6 +69,25 @@ impl Process {
     }
 }
 
+/// Waits until something holds for each process: when it did, in milliseconds since `began`.
+pub(crate) fn each(
+    began: Instant,
+    processes: &[Process],
+    holds: impl Fn(&Process) -> bool,
+) -> Vec<f64> {
+    let mut left: Vec<_> = processes.iter().collect();
+    let mut times = Vec::new();
+    processes[0].until(|| {
+        left.retain(|process| {
+            let holds = holds(process);
+            times.extend(holds.then(|| milliseconds(began)));
+            !holds
+        });
+        left.is_empty()
+    });
+    times
+}
+
 /// Since `began`.
 pub(crate) fn milliseconds(began: Instant) -> f64 {
     began.elapsed().as_secs_f64() * 1e3

@@ -3,17 +3,21 @@
 use forebay_testkit::http;
 
 use crate::answer::{Completion, End, assert_complete, assert_typed, streams};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Frontend, Worker};
 use crate::load::Load;
 use crate::wait::{PATIENCE, until};
 
 #[test]
 fn the_only_worker_is_killed_and_clients_are_told() {
-    let cluster = Cluster::new();
+    kill_the_only_worker(&Cluster::new());
+}
+
+/// The only worker is killed, clients are told, and another one takes its place.
+pub(crate) fn kill_the_only_worker(cluster: &Cluster) {
     let worker = cluster.worker(&[]);
     let frontend = cluster.frontend();
     frontend.until_workers(1);
-    let streams = streams(frontend.address, 4, 1000);
+    let streams = streams(frontend.address, 4, 5000);
     worker.child.kill();
     assert_typed(streams);
     frontend.until_workers(0);
@@ -156,9 +160,22 @@ fn workers_are_replaced_one_after_the_other_and_no_client_notices() {
 #[test]
 fn a_frontend_is_killed_and_its_blocks_are_free_on_every_worker() {
     let cluster = Cluster::new();
+    let (workers, other) = kill_a_frontend(&cluster);
+    for worker in &workers {
+        until("nor its session is left", || {
+            worker.metric("forebay_tcp_server_sessions") == 1.0
+        });
+    }
+    let after = Completion::open(other.address, 10).unwrap();
+    assert_eq!(after.end(), End::Complete);
+}
+
+/// One of two frontends is killed, and nothing of its streams is left on any worker. Gives the
+/// workers and the other frontend.
+pub(crate) fn kill_a_frontend(cluster: &Cluster) -> ([Worker; 3], Frontend) {
     // Of each answer in minutes.
     let slow = ["--set", "mocker.speed=0.1"];
-    let workers: [_; 3] = std::array::from_fn(|_| cluster.worker(&slow));
+    let workers = std::array::from_fn(|_| cluster.worker(&slow));
     let killed = cluster.frontend();
     let other = cluster.frontend();
     killed.until_workers(3);
@@ -174,10 +191,6 @@ fn a_frontend_is_killed_and_its_blocks_are_free_on_every_worker() {
         until("no stream of its is left", || {
             (worker.running(), worker.active_blocks()) == (0.0, 0.0)
         });
-        until("nor its session", || {
-            worker.metric("forebay_tcp_server_sessions") == 1.0
-        });
     }
-    let after = Completion::open(other.address, 10).unwrap();
-    assert_eq!(after.end(), End::Complete);
+    (workers, other)
 }

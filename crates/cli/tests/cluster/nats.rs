@@ -2,9 +2,8 @@
 
 use forebay_testkit::{Direction, FaultProxy, NatsServer};
 
-use crate::answer::{assert_complete, assert_typed, streams};
+use crate::answer::{assert_complete, streams};
 use crate::cluster::{Cluster, Worker};
-use crate::wait::until;
 use crate::{connections, ends};
 
 /// A server and processes that talk by it.
@@ -30,14 +29,7 @@ impl ByNats {
 
 #[test]
 fn the_only_worker_is_killed_and_clients_are_told() {
-    let by_nats = ByNats::start();
-    let worker = by_nats.cluster.worker(&[]);
-    let frontend = by_nats.cluster.frontend();
-    frontend.until_workers(1);
-    let streams = streams(frontend.address, 4, 5000);
-    worker.child.kill();
-    assert_typed(streams);
-    frontend.until_workers(0);
+    ends::kill_the_only_worker(&ByNats::start().cluster);
 }
 
 #[test]
@@ -84,20 +76,5 @@ fn a_connection_to_the_server_is_cut_and_nothing_is_computed_again() {
 
 #[test]
 fn a_frontend_is_killed_and_its_blocks_are_free_on_every_worker() {
-    let by_nats = ByNats::start();
-    let slow = ["--set", "mocker.speed=0.1"];
-    let workers: [_; 2] = std::array::from_fn(|_| by_nats.cluster.worker(&slow));
-    let frontend = by_nats.cluster.frontend();
-    frontend.until_workers(2);
-    let streams = streams(frontend.address, 8, 5000);
-    for worker in &workers {
-        until("each has something to do", || worker.running() > 0.0);
-    }
-    frontend.child.kill();
-    drop(streams);
-    for worker in &workers {
-        until("no stream of its is left", || {
-            (worker.running(), worker.active_blocks()) == (0.0, 0.0)
-        });
-    }
+    ends::kill_a_frontend(&ByNats::start().cluster);
 }

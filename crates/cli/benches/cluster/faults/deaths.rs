@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::WORKERS;
 use super::silence::name;
 use crate::cluster::{Cluster, Requests};
-use crate::process::{Process, milliseconds};
+use crate::process::{Process, each};
 use crate::streams::{End, Streams};
 use crate::table::Table;
 
@@ -72,18 +72,7 @@ fn frontend_killed(cluster: &Cluster, table: &mut Table) {
     assert!(workers.iter().all(holds), "the streams are everywhere");
     let began = Instant::now();
     frontend.child.kill();
-    let mut holding: Vec<_> = workers.iter().collect();
-    let mut times = Vec::new();
-    workers[0].until(|| {
-        holding.retain(|worker| {
-            let holds = holds(worker);
-            if !holds {
-                times.push(milliseconds(began));
-            }
-            holds
-        });
-        holding.is_empty()
-    });
+    let times = each(began, &workers, |worker| !holds(worker));
     table.extend(
         &name(
             "kill -9 of a frontend: a worker has its blocks back",

@@ -5,7 +5,7 @@ use std::time::Instant;
 use forebay_testkit::{LossyNats, NatsServer};
 
 use crate::cluster::{Cluster, Requests};
-use crate::process::{Process, milliseconds};
+use crate::process::{Process, each};
 use crate::streams::{End, Streams};
 use crate::table::Table;
 
@@ -40,18 +40,9 @@ pub(super) fn lossy(repeats: usize, table: &mut Table) {
         }
         let ended = Instant::now();
         let truth = truth(&workers);
-        let mut inexact: Vec<_> = frontends.iter().collect();
-        frontends[0].until(|| {
-            inexact.retain(|frontend| {
-                let exact = is_exact(frontend, truth);
-                if exact {
-                    let name = "1 in 10 events lost: a frontend's index is what the workers hold";
-                    table.put(name, "<= 1,000", milliseconds(ended));
-                }
-                !exact
-            });
-            inexact.is_empty()
-        });
+        let name = "1 in 10 events lost: a frontend's index is what the workers hold";
+        let times = each(ended, &frontends, |frontend| is_exact(frontend, truth));
+        table.extend(name, "<= 1,000", times);
     }
     let repairs: f64 = (frontends.iter())
         .map(|frontend| frontend.metric("forebay_frontend_kv_repairs_total"))

@@ -9,7 +9,7 @@ use forebay_testkit::{Etcd, NatsServer, http};
 
 use super::index;
 use crate::cluster::{Cluster, Requests};
-use crate::process::{PATIENCE, milliseconds};
+use crate::process::{PATIENCE, each};
 use crate::streams::{End, Streams, request};
 use crate::table::Table;
 
@@ -35,11 +35,9 @@ pub(super) fn etcd(repeats: usize, table: &mut Table) {
         let new = cluster.worker_that_waits();
         thread::sleep(AWAY);
         let back = comes_back(|| put(address), || etcd.restart());
-        for frontend in &frontends {
-            frontend.until_workers(5);
-            let name = "etcd back: a frontend routes to a worker that started meanwhile";
-            table.put(name, GOAL, milliseconds(back));
-        }
+        let name = "etcd back: a frontend routes to a worker that started meanwhile";
+        let times = each(back, &frontends, |frontend| frontend.workers() == 5);
+        table.extend(name, GOAL, times);
         new.kill();
         frontends.iter().for_each(|each| each.until_workers(4));
     }
@@ -71,11 +69,11 @@ pub(super) fn nats_events(repeats: usize, table: &mut Table) {
         let exact = frontends.iter().any(|each| index::is_exact(each, truth));
         assert!(!exact, "events are lost");
         let back = comes_back(|| ping(address), || nats.restart());
-        for frontend in &frontends {
-            frontend.until(|| index::is_exact(frontend, truth));
-            let name = "NATS back: a frontend's index is what the workers hold";
-            table.put(name, GOAL, milliseconds(back));
-        }
+        let name = "NATS back: a frontend's index is what the workers hold";
+        let times = each(back, &frontends, |frontend| {
+            index::is_exact(frontend, truth)
+        });
+        table.extend(name, GOAL, times);
     }
 }
 
