@@ -253,19 +253,13 @@ impl Answering {
             Event::Refused(at, error) => {
                 self.unaccepted -= 1;
                 self.placing.placed(attempt.choice, at);
-                match takes_none(&error) {
-                    true => self.request.declined(attempt, error),
-                    false => self.fail(attempt, error),
-                }
+                self.fail(attempt, error);
             }
             Event::Unplaced(error) => {
                 self.unaccepted -= 1;
                 self.request.unplaceable(attempt, error);
             }
-            Event::Failed(error) => match takes_none(&error) {
-                true => self.request.declined(attempt, error),
-                false => self.fail(attempt, error),
-            },
+            Event::Failed(error) => self.fail(attempt, error),
             Event::Ended => self.request.ended(attempt),
             Event::Output(output) => {
                 let now = self.now();
@@ -278,9 +272,14 @@ impl Answering {
         Ok(None)
     }
 
+    /// A worker refused the request, or ended it.
     fn fail(&mut self, attempt: AttemptId, error: Error) {
-        let error = in_api_terms(error, self.prompt_field);
-        self.request.failed(attempt, error);
+        if takes_none(&error) {
+            self.request.declined(attempt, error);
+        } else {
+            let error = in_api_terms(error, self.prompt_field);
+            self.request.failed(attempt, error);
+        }
     }
 
     /// A step's text, up to a stop string.

@@ -1,3 +1,4 @@
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -110,7 +111,7 @@ impl Attempt {
     fn run(&mut self, outputs: GenerateStream) {
         if let State::Offered {
             engine, booking, ..
-        } = std::mem::replace(&mut self.state, State::Over)
+        } = mem::replace(&mut self.state, State::Over)
         {
             self.state = State::Running {
                 outputs,
@@ -171,7 +172,7 @@ impl Attempts {
         }
     }
 
-    /// Whether there is no worker yet for any of them.
+    /// Whether one of them has no worker yet.
     pub(super) fn any_waits(&self) -> bool {
         let waits = |attempt: &Attempt| matches!(attempt.state, State::Waiting(_));
         match self {
@@ -182,25 +183,13 @@ impl Attempts {
 
     /// Ends an attempt, if it goes on.
     pub(super) fn end(&mut self, id: AttemptId) {
-        match self {
-            Self::One(one) => drop(one.take_if(|attempt| attempt.id == id)),
-            Self::Many(many) => {
-                if let Some(attempt) = many.iter_mut().find(|attempt| attempt.id == id) {
-                    attempt.state = State::Over;
-                }
-            }
-        }
+        drop(self.take(id));
     }
 
     /// Ends an attempt whose choice is complete, if it goes on; gives what is left of it where the
     /// engine can be asked for the end. What is booked for it is given back.
     pub(super) fn complete(&mut self, id: AttemptId) -> Option<Remainder> {
-        let attempt = match self {
-            Self::One(one) => one.as_mut(),
-            Self::Many(many) => many.iter_mut().find(|attempt| attempt.id == id),
-        };
-        let attempt = attempt.filter(|attempt| attempt.id == id)?;
-        match std::mem::replace(&mut attempt.state, State::Over) {
+        match self.take(id)? {
             State::Running {
                 engine, outputs, ..
             } if engine.info().capabilities.contains(Capabilities::STOP) => {
@@ -208,6 +197,15 @@ impl Attempts {
             }
             _ => None,
         }
+    }
+
+    /// What an attempt was, if it goes on; it is over then.
+    fn take(&mut self, id: AttemptId) -> Option<State> {
+        let attempt = match self {
+            Self::One(one) => one.as_mut().filter(|attempt| attempt.id == id),
+            Self::Many(many) => many.iter_mut().find(|attempt| attempt.id == id),
+        };
+        Some(mem::replace(&mut attempt?.state, State::Over))
     }
 
     /// Ends them all.

@@ -38,24 +38,21 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
-    /// A catalogue of these models, which comes after another one. A model's own name is its own, whoever has it as an alias; an
-    /// alias of several models is the first one's, in the order of their names. So it does not
-    /// matter in which order they came.
+    /// A catalogue of these models, which comes after another one. A model's own name is its own,
+    /// whoever has it as an alias; an alias of several models is the first one's, in the order of
+    /// their names. So it does not matter in which order they came.
     pub(super) fn new(mut models: Vec<Arc<ServedModel>>, before: &Self) -> (Self, Vec<Clash>) {
         models.sort_by(|a, b| (a.name(), a.version()).cmp(&(b.name(), b.version())));
-        let mut own = BTreeMap::<String, Vec<Arc<ServedModel>>>::new();
-        for model in &models {
-            let versions = own.entry(model.name().to_owned()).or_default();
-            versions.push(model.clone());
-        }
-        let own = own.into_iter();
-        let own: BTreeMap<_, _> = own
-            .map(|(name, models)| {
-                let before = before.by_name.get(&name).map(|versions| &**versions);
-                (name, Arc::new(Versions::new(models, before)))
+        let own = models.chunk_by(|a, b| a.name() == b.name());
+        let own: Vec<_> = own
+            .map(|versions| {
+                let name = versions[0].name();
+                let before = before.by_name.get(name).map(|versions| &**versions);
+                let versions = Versions::new(versions.to_vec(), before);
+                (name.to_owned(), Arc::new(versions))
             })
             .collect();
-        let mut by_name = own.clone();
+        let mut by_name: BTreeMap<_, _> = own.iter().cloned().collect();
         let mut clashes = Vec::new();
         for (name, versions) in own {
             let models = versions.models().iter();

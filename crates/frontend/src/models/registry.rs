@@ -132,21 +132,16 @@ impl ModelRegistry {
     ///
     /// `NotFound`, as [`Self::get`], once there is no such model, was none, and none is expected.
     pub(crate) async fn has_worker(&self, name: &str) -> Result<(), RequestError> {
-        let mut changes = self.changes();
         let mut was_there = false;
-        loop {
-            changes.mark_unchanged();
-            if !was_there && !self.may_have(name) {
-                return Err(not_found(name));
-            }
-            let models = self.0.now.load().versions(name).to_vec();
+        self.until(name, |models| {
             was_there |= !models.is_empty();
-            let mut ready: Vec<_> = models.iter().map(|model| model.pool().ready()).collect();
-            if ready.iter().any(|ready| *ready.borrow() > 0) {
-                return Ok(());
+            if !was_there && !self.may_have(name) {
+                return Some(Err(not_found(name)));
             }
-            any_change(&mut ready, &mut changes).await;
-        }
+            let is_ready = |model: &Arc<ServedModel>| model.pool().ready_workers() > 0;
+            models.iter().any(is_ready).then_some(Ok(()))
+        })
+        .await
     }
 
     /// A version of the model of this name that a new request might get and that has none of these
@@ -165,13 +160,24 @@ impl ModelRegistry {
         name: &str,
         than: &[WorkerPool],
     ) -> Arc<ServedModel> {
+        self.until(name, |_| self.other_version(name, than)).await
+    }
+
+    /// Waits until `look` finds something in the versions of the model of this name: it looks with
+    /// every change of models, and of the workers of these. Cancel-safe.
+    async fn until<T>(
+        &self,
+        name: &str,
+        mut look: impl FnMut(&[Arc<ServedModel>]) -> Option<T>,
+    ) -> T {
         let mut changes = self.changes();
         loop {
             changes.mark_unchanged();
             let models = self.0.now.load().versions(name).to_vec();
+            // What changes while it looks counts.
             let mut ready: Vec<_> = models.iter().map(|model| model.pool().ready()).collect();
-            if let Some(other) = self.other_version(name, than) {
-                return other;
+            if let Some(found) = look(&models) {
+                return found;
             }
             any_change(&mut ready, &mut changes).await;
         }
@@ -179,17 +185,18 @@ impl ModelRegistry {
 
     /// From now on these models are expected, and no others.
     pub(super) fn expect(&self, expected: Expected) {
-        if **self.0.expected.load() != expected {
-            self.0.expected.store(Arc::new(expected));
-            self.0.changes.send_modify(|changes| *changes += 1);
-        }
+        self.tell(&self.0.expected, expected);
     }
 
     /// From now on this is what there is to say of workers that are registered and cannot be
     /// reached.
     pub(super) fn lacks(&self, unreached: Vec<String>) {
-        if **self.0.unreached.load() != unreached {
-            self.0.unreached.store(Arc::new(unreached));
+        self.tell(&self.0.unreached, unreached);
+    }
+
+    fn tell<T: PartialEq>(&self, told: &ArcSwap<T>, now: T) {
+        if **told.load() != now {
+            told.store(Arc::new(now));
             self.0.changes.send_modify(|changes| *changes += 1);
         }
     }
@@ -226,7 +233,8 @@ impl ModelRegistry {
         described.ok_or_else(|| not_found(name))
     }
 
-    /// Is told of every model that comes or goes.
+    /// Is told of every model that comes or goes, and of every change of what is expected and of
+    /// what cannot be reached.
     pub(crate) fn changes(&self) -> watch::Receiver<usize> {
         self.0.changes.subscribe()
     }

@@ -238,12 +238,13 @@ impl WorkerPool {
         })
     }
 
-    /// Gives a worker another weight. Whether there is such a worker.
-    pub(crate) fn set_weight(&self, worker: WorkerId, weight: f64) -> bool {
+    /// Gives a worker another weight. Nothing happens if the worker is not known.
+    pub(crate) fn set_weight(&self, worker: WorkerId, weight: f64) {
         self.change(|state| {
-            let found = state.workers.get_mut(&worker);
-            found.map(|worker| worker.weight = weight).is_some()
-        })
+            if let Some(worker) = state.workers.get_mut(&worker) {
+                worker.weight = weight;
+            }
+        });
     }
 
     /// Takes what has changed in a worker's KV cache, in order, in one: choices wait meanwhile, so
