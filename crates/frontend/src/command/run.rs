@@ -59,37 +59,37 @@ pub async fn run(
         }),
         Some(signal) = signals.next() => Err((ShutdownCause::Signal(signal), None)),
     };
-    let planes = match connected {
-        Ok(planes) => planes,
-        Err((cause, failed)) => {
-            tasks.begin_shutdown(cause);
+    // Borrowed: the planes are there until everything has ended.
+    let shutdown = match &connected {
+        Ok(planes) => {
+            models.follow(planes, &settings.namespace, &settings.frontend, &process)?;
+            let banner = Banner {
+                version: BUILD.version,
+                namespace: &settings.namespace,
+                router_mode: settings.frontend.router.mode.to_string(),
+                shares_bookings: settings.frontend.share_bookings,
+                planes: &settings.planes,
+                listens: planes.requests.listens_at(),
+                address,
+            };
+            print(&banner.to_string())?;
+            settings.shutdown
+        }
+        Err((cause, _)) => {
+            tasks.begin_shutdown(*cause);
             // Nobody will answer those who wait.
-            let at_once = ShutdownConfig {
+            ShutdownConfig {
                 grace_seconds: 0.0,
                 ..settings.shutdown
-            };
-            let report = Shutdown::new(at_once)
-                .flush("telemetry", move || telemetry.shutdown())
-                .run_with(&tasks, &health, signals)
-                .await;
-            return failed.map_or(Ok(report.exit_code()), Err);
+            }
         }
     };
-    models.follow(&planes, &settings.namespace, &settings.frontend, &process)?;
-    let banner = Banner {
-        version: BUILD.version,
-        namespace: &settings.namespace,
-        router_mode: settings.frontend.router.mode.to_string(),
-        shares_bookings: settings.frontend.share_bookings,
-        planes: &settings.planes,
-        listens: planes.requests.listens_at(),
-        address,
-    };
-    print(&banner.to_string())?;
-
-    let report = Shutdown::new(settings.shutdown)
+    let report = Shutdown::new(shutdown)
         .flush("telemetry", move || telemetry.shutdown())
         .run_with(&tasks, &health, signals)
         .await;
-    Ok(report.exit_code())
+    match connected {
+        Err((_, Some(failed))) => Err(failed),
+        _ => Ok(report.exit_code()),
+    }
 }

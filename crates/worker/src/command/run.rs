@@ -27,8 +27,8 @@ const BUILD: BuildInfo = BuildInfo {
 ///
 /// A SIGTERM or Ctrl-C takes the workers out of discovery first, then refuses what is new, and
 /// lets the streams that run go on for the grace period; what is left then, and at once what runs
-/// in a paused engine, ends with `Unavailable`, so that who asked goes on elsewhere. It is heard while the process starts, too. A
-/// second one ends all at once.
+/// in a paused engine, ends with `Unavailable`, so that who asked goes on elsewhere. It is heard
+/// while the process starts, too. A second one ends all at once.
 ///
 /// # Errors
 ///
@@ -45,8 +45,23 @@ pub async fn run(
         health: Health::new(),
         metrics,
     };
-    let started = match process.start(&settings, &mut signals).await {
-        Ok(started) => started,
+    let (shutdown, failed) = match process.start(&settings, &mut signals).await {
+        Ok(started) => {
+            let handles: Vec<_> = started.workers.iter().map(|w| w.handle().clone()).collect();
+            let banner = Banner {
+                version: BUILD.version,
+                workers: &handles,
+                engine: settings.workers.engine.as_str(),
+                namespace: &settings.worker.namespace,
+                planes: &settings.planes,
+                listens: started.listens,
+                status: started.status,
+            };
+            print(&banner.to_string())?;
+            let leave = leave(started.workers, process.tasks.clone());
+            let shutdown = Shutdown::new(settings.shutdown).deregister("workers", leave);
+            (shutdown, None)
+        }
         Err(error) => {
             let (cause, failed) = match error {
                 Error::Engines(engines::Error::Interrupted(signal)) => {
@@ -54,34 +69,15 @@ pub async fn run(
                 }
                 error => (ShutdownCause::Requested("it did not start"), Some(error)),
             };
-            let Process { tasks, health, .. } = process;
-            tasks.begin_shutdown(cause);
-            let report = Shutdown::new(settings.shutdown)
-                .flush("telemetry", move || telemetry.shutdown())
-                .run_with(&tasks, &health, signals)
-                .await;
-            return failed.map_or(Ok(report.exit_code()), Err);
+            process.tasks.begin_shutdown(cause);
+            (Shutdown::new(settings.shutdown), failed)
         }
     };
-    let handles: Vec<_> = started.workers.iter().map(|w| w.handle().clone()).collect();
-    let banner = Banner {
-        version: BUILD.version,
-        workers: &handles,
-        engine: settings.workers.engine.as_str(),
-        namespace: &settings.worker.namespace,
-        planes: &settings.planes,
-        listens: started.listens,
-        status: started.status,
-    };
-    print(&banner.to_string())?;
-
-    let Process { tasks, health, .. } = process;
-    let report = Shutdown::new(settings.shutdown)
-        .deregister("workers", leave(started.workers, tasks.clone()))
+    let report = shutdown
         .flush("telemetry", move || telemetry.shutdown())
-        .run_with(&tasks, &health, signals)
+        .run_with(&process.tasks, &process.health, signals)
         .await;
-    Ok(report.exit_code())
+    failed.map_or(Ok(report.exit_code()), Err)
 }
 
 /// What the process's parts share.
