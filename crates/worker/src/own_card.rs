@@ -58,15 +58,13 @@ impl OwnCard {
         outcome.map(|()| self.now.borrow().revision)
     }
 
-    /// Announces what it is, and before that what it was: discovery may have that for a while yet,
-    /// also where what is served is new. Gives what it is.
-    pub(crate) fn announce(&self, served: &dyn Served) -> Arc<WorkerCard> {
+    /// Announces for what is served anew what it was, and is: discovery may have any of that for a
+    /// while yet.
+    pub(crate) fn announce_all(&self, served: &dyn Served) {
         let now = self.get();
-        let earlier = self.earlier.lock();
-        for card in earlier.iter().chain([&now]) {
+        for card in self.earlier.lock().iter().chain([&now]) {
             served.announce(card.encode());
         }
-        now
     }
 
     /// Each change, from what it is now on.

@@ -49,7 +49,7 @@ pub(crate) struct Present {
     handler: Arc<EngineHandler>,
     served: Box<dyn Served>,
     /// Nothing, while discovery does not take it.
-    registration: Option<Registered>,
+    registered: Option<Registered>,
     publisher: KvPublisher,
     reports: ReportPublisher,
 }
@@ -94,11 +94,11 @@ impl Supervisor {
             is_registered: false,
         };
         self.standing.send_replace(Some(standing));
-        let registration = match self.register(&*served).await {
-            Ok(registration) => Some(registration),
+        self.card.announce_all(&*served);
+        let registered = match self.register(&*served).await {
+            Ok(registered) => Some(registered),
             Err(error @ PlaneError::Unreachable(_)) => {
-                self.warn(&error, "worker not registered yet");
-                self.not_ready("discovery cannot be reached");
+                self.not_taken(&error, false);
                 None
             }
             Err(error) => {
@@ -109,7 +109,7 @@ impl Supervisor {
         Ok(Present {
             handler,
             served,
-            registration,
+            registered,
             publisher,
             reports,
         })
@@ -117,12 +117,14 @@ impl Supervisor {
 
     /// Makes the worker known, with the card that it has now.
     async fn register(&self, served: &dyn Served) -> Result<Registered, PlaneError> {
-        let card = self.card.announce(served);
+        let now = self.card.get();
+        let (card, revision) = (now.encode(), now.revision);
+        served.announce(card.clone());
         let instance = Instance {
             endpoint: self.endpoint.clone(),
             worker: self.worker,
             address: served.address().to_owned(),
-            card: card.encode(),
+            card,
         };
         let registration = self.planes.discovery.register(instance).await?;
         self.standing.send_modify(|standing| {
@@ -133,7 +135,7 @@ impl Supervisor {
         if let Some(condition) = &self.condition {
             condition.set_ready();
         }
-        let (worker, address, revision) = (self.worker.0, served.address(), card.revision);
+        let (worker, address) = (self.worker.0, served.address());
         debug!(worker, address, revision, "worker registered");
         Ok(Registered {
             registration,
@@ -184,27 +186,16 @@ impl Supervisor {
                             Some(_) => info!(worker, revision, "worker registered anew"),
                         }
                     }
-                    Err(error @ PlaneError::Refused(_)) if known.is_some() => {
-                        self.warn(&error, "card refused by discovery; the one before stays");
-                        refused = revision;
-                    }
                     Err(error) => {
-                        match (known, &error) {
-                            (None, PlaneError::Refused(_)) => {
-                                self.warn(&error, "worker refused by discovery");
-                                self.not_ready("discovery does not take the worker");
+                        self.not_taken(&error, known.is_some());
+                        if known.is_none() || !is_refusal(&error) {
+                            tokio::select! {
+                                _ = paused.changed() => {}
+                                () = sleep(self.config.retry) => {}
                             }
-                            (None, _) => {
-                                self.warn(&error, "worker not registered yet");
-                                self.not_ready("discovery cannot be reached");
-                            }
-                            (Some(_), _) => self.warn(&error, "card not told to discovery yet"),
+                            continue;
                         }
-                        tokio::select! {
-                            _ = paused.changed() => {}
-                            () = sleep(self.config.retry) => {}
-                        }
-                        continue;
+                        refused = revision;
                     }
                 }
             }
@@ -212,6 +203,23 @@ impl Supervisor {
             tokio::select! {
                 _ = paused.changed() => {}
                 _ = card.changed() => {}
+            }
+        }
+    }
+
+    /// Says that discovery has not taken the worker, or its card, if the worker is known by one from
+    /// before.
+    fn not_taken(&self, error: &PlaneError, is_known: bool) {
+        match (is_known, is_refusal(error)) {
+            (true, true) => self.warn(error, "card refused by discovery; the one before stays"),
+            (true, false) => self.warn(error, "card not told to discovery yet"),
+            (false, true) => {
+                self.warn(error, "worker refused by discovery");
+                self.not_ready("discovery does not take the worker");
+            }
+            (false, false) => {
+                self.warn(error, "worker not registered yet");
+                self.not_ready("discovery cannot be reached");
             }
         }
     }
@@ -245,7 +253,7 @@ impl Supervisor {
             let Some(error) = lost else {
                 // Where nobody is, its streams end here.
                 let _ = hand_over.send(present.served);
-                if let Some(registered) = present.registration {
+                if let Some(registered) = present.registered {
                     deregister(self.worker, registered).await;
                 }
                 return;
@@ -276,20 +284,21 @@ impl Supervisor {
         Ok(handler.report_publisher(publisher, self.card.changes()))
     }
 
-    /// Publishes KV events, load and changes of the card until the engine does not answer any more; gives how that showed.
+    /// Publishes KV events, load and changes of the card until the engine does not answer any more;
+    /// gives how that showed.
     async fn engine_lost(&self, present: &mut Present) -> Error {
         let ended = Notify::new();
         let Present {
             handler,
             served,
-            registration,
+            registered,
             publisher,
             reports,
         } = present;
         tokio::select! {
             never = self.keep_publishing(handler, publisher, &ended) => match never {},
             never = reports.run() => match never {},
-            never = self.keep_registered(handler, &**served, registration) => match never {},
+            never = self.keep_registered(handler, &**served, registered) => match never {},
             error = self.watch_engine(handler, &ended) => error,
             error = self.stall(handler) => error,
         }
@@ -385,7 +394,7 @@ impl Supervisor {
         warn!(worker = self.worker.0, %error, diagnostic, "engine lost");
         present.served.fail(engine_lost());
         drop(present.served);
-        self.deregister_beside(present.registration);
+        self.deregister_beside(present.registered);
     }
 
     fn not_ready(&self, reason: &str) {
@@ -431,6 +440,10 @@ async fn deregister(worker: WorkerId, registered: Registered) {
         Ok(()) => debug!(worker = worker.0, "worker deregistered"),
         Err(error) => tell(worker, &error, "worker not deregistered"),
     }
+}
+
+fn is_refusal(error: &PlaneError) -> bool {
+    matches!(error, PlaneError::Refused(_))
 }
 
 fn tell(worker: WorkerId, error: &PlaneError, message: &'static str) {

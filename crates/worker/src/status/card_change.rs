@@ -22,7 +22,7 @@ pub(super) struct CardChange {
 }
 
 impl CardChange {
-    /// The names that it adds.
+    /// The names that the model is to have.
     pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
         self.aliases.iter().flatten().map(String::as_str)
     }

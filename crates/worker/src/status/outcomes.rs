@@ -3,6 +3,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use forebay_engine::Error;
 use forebay_protocols::openai::{ErrorBody, ErrorEnvelope};
+use forebay_runtime::http::Refusal;
 use forebay_tokens::WorkerId;
 use serde::Serialize;
 
@@ -44,14 +45,12 @@ impl Outcomes {
             });
             first = first.or(error);
         }
-        let status = first
-            .as_ref()
-            .map_or(200, |first| first.class.http_status());
+        let first = first.map(Refusal::from);
         Self {
-            status: StatusCode::from_u16(status).expect("every class has a valid status"),
+            status: first.as_ref().map_or(StatusCode::OK, Refusal::status),
             body: Body {
                 workers,
-                error: first.as_ref().map(body),
+                error: first.map(|first| body(first.error())),
             },
         }
     }

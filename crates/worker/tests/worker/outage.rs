@@ -1,4 +1,4 @@
-//! A discovery that is away when a worker starts.
+//! A discovery that is away, or refuses.
 
 use std::error::Error;
 use std::sync::Arc;
