@@ -22,6 +22,20 @@ pub(crate) enum Turn {
 
 type Script = dyn Fn(&GenerateRequest) -> Result<Vec<Turn>, Error> + Send + Sync;
 
+/// An engine for the tokenizer of bytes.
+pub(crate) fn engine_info(capabilities: Capabilities) -> EngineInfo {
+    EngineInfo {
+        model: "scripted".into(),
+        capabilities,
+        context_length: 200,
+        vocabulary_size: 259,
+        block_size: BlockSize::new(16).unwrap(),
+        kv_blocks: 64,
+        eos_token_ids: vec![258],
+        data_parallel_ranks: 1,
+    }
+}
+
 pub(crate) struct ScriptedEngine {
     info: EngineInfo,
     script: Box<Script>,
@@ -34,16 +48,7 @@ impl ScriptedEngine {
         script: impl Fn(&GenerateRequest) -> Result<Vec<Turn>, Error> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
-            info: EngineInfo {
-                model: "scripted".into(),
-                capabilities: Capabilities::GENERATE | Capabilities::LOGPROBS,
-                context_length: 200,
-                vocabulary_size: 259,
-                block_size: BlockSize::new(16).unwrap(),
-                kv_blocks: 64,
-                eos_token_ids: vec![258],
-                data_parallel_ranks: 1,
-            },
+            info: engine_info(Capabilities::GENERATE | Capabilities::LOGPROBS),
             script: Box::new(script),
             requests: Mutex::default(),
             live: watch::Sender::new(0),

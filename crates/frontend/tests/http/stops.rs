@@ -6,14 +6,14 @@ use forebay_engine::{
     Capabilities, Engine, EngineInfo, Error, FinishReason, GenerateOutput, GenerateRequest,
     GenerateStream, Load,
 };
-use forebay_tokens::{BlockSize, RequestId};
+use forebay_tokens::RequestId;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use crate::client::post;
-use crate::engine::{opening, output};
+use crate::engine::{engine_info, opening, output};
 use crate::server::Server;
 
 /// An engine that says `one;` and then nothing, until it is asked for the end.
@@ -29,16 +29,7 @@ struct Patient {
 impl Patient {
     fn new(capabilities: Capabilities, obeys: bool) -> Arc<Self> {
         Arc::new(Self {
-            info: EngineInfo {
-                model: "patient".into(),
-                capabilities,
-                context_length: 200,
-                vocabulary_size: 259,
-                block_size: BlockSize::new(16).unwrap(),
-                kv_blocks: 64,
-                eos_token_ids: vec![258],
-                data_parallel_ranks: 1,
-            },
+            info: engine_info(capabilities),
             obeys,
             stop: Arc::default(),
             stopped: watch::Sender::default(),
