@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_mux::session::{LostCause, OpenError, Refusal, SendErrorKind, Session, StreamId};
 use forebay_protocols::{Error, ErrorClass};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
@@ -297,27 +297,16 @@ impl SharedSession {
 
     /// Ends what a server says on a stream, after what it said, and lets go of it.
     pub(crate) fn end_answer(&self, id: StreamId, outcome: Result<(), Error>) {
-        let (mut state, mut wakers) = (self.state.lock(), Wakers::new());
-        let Some(stream) = self.remove(&mut state, id, &mut wakers) else {
-            return;
-        };
-        match outcome {
-            Err(error) => state.session.fail(id, error::encode(error)),
-            Ok(()) if stream.end == Some(End::Finished) => state.session.finish(id),
-            // Nobody reads what the client still has to say.
-            Ok(()) => state.session.fail(id, Bytes::new()),
-        }
-        wake(wakers.into_iter().chain(state.driver.take()), state);
+        self.end_server_half(self.state.lock(), Wakers::new(), id, outcome);
     }
 
     /// Ends a stream as a server, in the midst of what its client says; whoever answers it is woken.
     pub(crate) fn break_off(&self, id: StreamId, error: Error) {
-        let stream = |state: &mut State| state.streams.get_mut(&id)?.writer.take();
-        let answering = stream(&mut self.state.lock());
-        self.end_answer(id, Err(error));
-        if let Some(answering) = answering {
-            answering.wake();
+        let (mut state, mut wakers) = (self.state.lock(), Wakers::new());
+        if let Some(stream) = state.streams.get_mut(&id) {
+            wakers.extend(stream.writer.take());
         }
+        self.end_server_half(state, wakers, id, Err(error));
     }
 
     /// Lets go of a stream: it is reset if it has not ended.
@@ -352,6 +341,26 @@ impl SharedSession {
         let diagnostic = [address, cause.as_str(), state.diagnostic.as_str()];
         let told = diagnostic.into_iter().filter(|part| !part.is_empty());
         error.with_diagnostic(told.collect::<Vec<_>>().join(": "))
+    }
+
+    /// Lets go of a stream, whose end the client is told; `wakers` are woken, too.
+    fn end_server_half(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        mut wakers: Wakers,
+        id: StreamId,
+        outcome: Result<(), Error>,
+    ) {
+        let Some(stream) = self.remove(&mut state, id, &mut wakers) else {
+            return;
+        };
+        match outcome {
+            Err(error) => state.session.fail(id, error::encode(error)),
+            Ok(()) if stream.end == Some(End::Finished) => state.session.finish(id),
+            // Nobody reads what the client still has to say.
+            Ok(()) => state.session.fail(id, Bytes::new()),
+        }
+        wake(wakers.into_iter().chain(state.driver.take()), state);
     }
 
     /// Whether there may be one more stream of this kind.
@@ -466,7 +475,7 @@ pub(crate) enum OpenFailure {
 }
 
 /// Wakes whom there is to wake after the lock is released.
-fn wake(wakers: impl IntoIterator<Item = Waker>, state: parking_lot::MutexGuard<'_, State>) {
+fn wake(wakers: impl IntoIterator<Item = Waker>, state: MutexGuard<'_, State>) {
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
 }
