@@ -238,8 +238,7 @@ fn is_stale_token(error: &EtcdError) -> bool {
     let EtcdError::Client(etcd_client::Error::GRpcStatus(status)) = error else {
         return false;
     };
-    let message = status.message();
-    STALE_TOKEN.iter().any(|words| message.contains(words))
+    says(status.message(), &STALE_TOKEN)
 }
 
 /// What an answer to a put says, more closely.
@@ -250,14 +249,13 @@ fn of_a_put(error: EtcdError) -> EtcdError {
     match i32::from(status.code()) {
         NOT_FOUND => EtcdError::LeaseEnded,
         PERMISSION_DENIED => EtcdError::Refused(status.into()),
-        _ if TOO_LARGE
-            .iter()
-            .any(|words| status.message().contains(words)) =>
-        {
-            EtcdError::Refused(status.into())
-        }
+        _ if says(status.message(), &TOO_LARGE) => EtcdError::Refused(status.into()),
         _ => EtcdError::Client(status.into()),
     }
+}
+
+fn says(message: &str, any_of: &[&str]) -> bool {
+    any_of.iter().any(|words| message.contains(words))
 }
 
 async fn in_time<T>(

@@ -144,7 +144,8 @@ impl Keeper {
             } => {
                 let record = record::record(&instance, owner, 0);
                 let key = (instance.endpoint, instance.worker);
-                let before = self.kept.remove(&key).and_then(Kept::replaced);
+                // It is put, for no order is taken before all that is kept is.
+                let before = self.kept.remove(&key).map(Box::new);
                 let kept = Kept {
                     record,
                     before,
@@ -210,16 +211,15 @@ impl Keeper {
                         Ok(now) => now,
                         // No reason to keep the others waiting.
                         Err(error @ EtcdError::Refused(_)) => {
-                            match (done.take(), kept.before.take()) {
-                                (None, _) => refused = Some(error),
-                                (done, Some(before)) => {
-                                    tell(done, Err(error));
-                                    *kept = *before;
+                            match done.take() {
+                                Some(told) => {
+                                    tell(Some(told), Err(error));
+                                    match kept.before.take() {
+                                        Some(before) => *kept = *before,
+                                        None => left.push((endpoint.clone(), *worker)),
+                                    }
                                 }
-                                (done, None) => {
-                                    tell(done, Err(error));
-                                    left.push((endpoint.clone(), *worker));
-                                }
+                                None => refused = Some(error),
                             }
                             continue;
                         }
@@ -230,21 +230,20 @@ impl Keeper {
                     kept.state = State::Put;
                     kept.before = None;
                 }
-                State::ToLeave(_) => {
+                State::ToLeave(done) => {
                     // Whichever of them etcd has.
-                    for kept in iter::successors(Some(&*kept), |kept| kept.before.as_deref()) {
-                        let old = kept.record.encode_to_vec();
+                    let before = kept.before.iter().map(|before| &before.record);
+                    for record in iter::once(&kept.record).chain(before) {
+                        let old = record.encode_to_vec();
                         let leaving = InstanceRecord {
                             leaving: true,
-                            ..kept.record.clone()
+                            ..record.clone()
                         };
                         self.access
                             .retire(&key, &old, &leaving.encode_to_vec())
                             .await?;
                     }
-                    if let State::ToLeave(done) = &mut kept.state {
-                        tell(done.take(), Ok(()));
-                    }
+                    tell(done.take(), Ok(()));
                     left.push((endpoint.clone(), *worker));
                 }
             }
@@ -341,20 +340,6 @@ impl Keeper {
 }
 
 impl Kept {
-    /// Another registration replaces it: there is nothing more to wait for. What etcd has, or had,
-    /// until that one is put.
-    fn replaced(mut self) -> Option<Box<Self>> {
-        match &mut self.state {
-            State::Put | State::ToPut(None) => {}
-            State::ToLeave(done) => tell(done.take(), Ok(())),
-            State::ToPut(done @ Some(_)) => {
-                tell(done.take(), Ok(()));
-                return self.before;
-            }
-        }
-        Some(Box::new(self))
-    }
-
     fn is_as_it_should_be(&self) -> bool {
         matches!(self.state, State::Put) && self.registration.strong_count() > 0
     }
