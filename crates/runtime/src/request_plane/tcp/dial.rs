@@ -108,8 +108,7 @@ impl TcpDial {
     /// How long an attempt to reattach may take, handshake included: a quarter of the grace, then
     /// twice as long each time, for peers that are far away.
     fn patience(&self, number: usize) -> Duration {
-        let doublings = u32::try_from(number.min(8)).unwrap_or(8);
-        (self.config.grace / 4).saturating_mul(1 << doublings)
+        (self.config.grace / 4).saturating_mul(1 << number.min(8))
     }
 
     /// Connects, and says hello both ways.

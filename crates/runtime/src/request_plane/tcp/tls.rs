@@ -8,7 +8,6 @@ mod renewal;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use forebay_observability::Registry;
 use parking_lot::RwLock;
@@ -62,7 +61,7 @@ pub(super) struct Tls {
     files: Files,
     /// The name in this process's certificate that clients check it for, however often it is renewed.
     pub(super) identity: String,
-    ends: RwLock<Arc<Ends>>,
+    ends: RwLock<Ends>,
     metrics: Metrics,
 }
 
@@ -75,15 +74,16 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let files = Files::read(config)?;
         let ends = Ends::new(config, &files)?;
-        let tls = Self {
+        let identity = certificate::identity(&ends.own, host)?;
+        let metrics = Metrics::new(registry);
+        metrics.tell(&ends);
+        Ok(Self {
             config: config.clone(),
             files,
-            identity: certificate::identity(&ends.own, host)?,
-            ends: RwLock::new(Arc::new(ends)),
-            metrics: Metrics::new(registry),
-        };
-        tls.tell_expiry();
-        Ok(tls)
+            identity,
+            ends: RwLock::new(ends),
+            metrics,
+        })
     }
 
     /// New connections are made with what is in these files from now on. It blocks: files of
@@ -94,15 +94,11 @@ impl Tls {
             let identity = self.identity.clone();
             return Err(TlsError::OtherIdentity { identity });
         }
-        *self.ends.write() = Arc::new(ends);
-        self.tell_expiry();
+        let mut in_use = self.ends.write();
+        *in_use = ends;
+        // Whoever sees this connects with them.
+        self.metrics.tell(&in_use);
         Ok(())
-    }
-
-    fn tell_expiry(&self) {
-        let ends = self.ends.read().clone();
-        self.metrics.expires("own", ends.own_expiry);
-        self.metrics.expires("ca", ends.ca_expiry);
     }
 
     /// Takes connections.

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use forebay_observability::{EncodeLabelSet, Family, Gauge, Registry};
 
+use super::ends::Ends;
+
 /// `forebay_tcp_certificate_*`.
 pub(super) struct Metrics {
     expiry: Family<Labels, Gauge>,
@@ -23,8 +25,14 @@ impl Metrics {
         }
     }
 
-    /// What is in use now expires then; none, if nobody knows.
-    pub(super) fn expires(&self, certificate: &'static str, at: Option<Duration>) {
+    /// When what is in use now expires.
+    pub(super) fn tell(&self, ends: &Ends) {
+        self.expires("own", ends.own_expiry);
+        self.expires("ca", ends.ca_expiry);
+    }
+
+    /// It does then; none, if nobody knows.
+    fn expires(&self, certificate: &'static str, at: Option<Duration>) {
         let labels = Labels { certificate };
         match at.and_then(|at| i64::try_from(at.as_secs()).ok()) {
             Some(seconds) => {

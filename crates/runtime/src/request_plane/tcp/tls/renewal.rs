@@ -29,8 +29,8 @@ pub(in super::super) async fn renew(
     let mut last = judged.clone();
     loop {
         sleep(interval).await;
-        let config = tls.config.clone();
-        let reading = tasks.run_blocking("certificates", move || Files::read(&config));
+        let looking = tls.clone();
+        let reading = tasks.run_blocking("certificates", move || Files::read(&looking.config));
         let Ok(look) = reading.await else {
             continue;
         };
