@@ -19,12 +19,13 @@ pub use fallbacks::{no_method, no_route};
 pub use limits::HttpLimits;
 pub use refusal::Refusal;
 
+use crate::random::random;
+
 /// The id of a request that brings none.
 ///
 /// # Panics
 ///
 /// If the system has no source of randomness.
 pub fn random_request_id() -> RequestId {
-    let random = || getrandom::u64().expect("the system has a source of randomness");
     RequestId::from_random(u128::from(random()) << 64 | u128::from(random()))
 }

@@ -19,6 +19,7 @@ mod names;
 mod nats;
 mod outcome;
 mod planes;
+mod random;
 mod request_plane;
 mod scope;
 mod shutdown;

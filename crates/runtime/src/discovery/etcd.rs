@@ -27,6 +27,7 @@ use super::{Discovery, Instance, Registration, Watch, record};
 use crate::health::Health;
 use crate::names::EndpointId;
 use crate::planes::{EtcdConfig, PlaneError};
+use crate::random::random;
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
 use access::{Access, EtcdError};
 use availability::Availability;
@@ -375,10 +376,6 @@ fn prefix(endpoint: &EndpointId) -> String {
 /// The key of an instance.
 fn key(endpoint: &EndpointId, worker: WorkerId) -> String {
     format!("{}{}", prefix(endpoint), record::name(worker))
-}
-
-fn random() -> u64 {
-    getrandom::u64().expect("the system has a source of randomness")
 }
 
 /// A random number from 0 to 1.

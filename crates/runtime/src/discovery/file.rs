@@ -29,6 +29,7 @@ use super::{Discovery, Instance, Registration, Watch};
 use crate::health::Health;
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
+use crate::random::random;
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
 use directory::{Directory, FileError};
 use keeper::Keeper;
@@ -230,10 +231,6 @@ impl Registration for Registered {
         }
         .boxed()
     }
-}
-
-fn random() -> u64 {
-    getrandom::u64().expect("the system has a source of randomness")
 }
 
 fn unreachable(error: FileError) -> PlaneError {

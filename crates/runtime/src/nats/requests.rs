@@ -31,10 +31,10 @@ use super::connection::NatsConnection;
 use crate::discovery::Instance;
 use crate::names::EndpointId;
 use crate::planes::PlaneError;
+use crate::random::random;
 use crate::request_plane::services::Services;
 use crate::request_plane::session::{
     Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, Metrics, PEER_TARGET, PeerHandler, Sessions,
-    random,
 };
 use crate::request_plane::{
     PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest,

@@ -34,7 +34,7 @@ pub(crate) use sessions::{Dial, Dialler, NoLink, Sessions};
 #[cfg(feature = "nats")]
 pub(crate) use shared::Wakers;
 pub(crate) use shared::{SessionLimits, SharedSession};
-pub(crate) use upkeep::{keep_serving, random};
+pub(crate) use upkeep::keep_serving;
 
 /// Targets of the planes themselves begin so, which no endpoint's name does.
 const INTERNAL: char = '~';

@@ -31,7 +31,7 @@ use tls::{Tls, renew};
 use super::services::Services;
 use super::session::{
     Answer, CONFIRM_TARGET, Carrier, ConfirmHandler, EVENTS_TARGET, Metrics, PEER_TARGET,
-    PeerHandler, Sessions, random,
+    PeerHandler, Sessions,
 };
 use super::{PeerWatch, RequestPlane, ResponseStream, Served, StreamHandler, StreamRequest};
 use crate::discovery::Instance;
@@ -41,6 +41,7 @@ use crate::event_plane::{
 use crate::health::Health;
 use crate::names::{EndpointId, Topic};
 use crate::planes::PlaneError;
+use crate::random::random;
 use crate::tasks::{TaskHandle, TaskKind, Tasks};
 
 /// The request plane and the event plane over TCP. Clones are handles on the same.

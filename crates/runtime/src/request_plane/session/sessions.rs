@@ -18,7 +18,8 @@ use tokio::time::sleep;
 use super::driver::{Driven, Driver, Link};
 use super::metrics::Metrics;
 use super::shared::{OpenFailure, SessionLimits, SharedSession};
-use super::upkeep::{random, until_quiet};
+use super::upkeep::until_quiet;
+use crate::random::random;
 use crate::request_plane::worker_unreachable;
 use crate::tasks::{TaskKind, Tasks};
 

@@ -27,8 +27,3 @@ pub(crate) async fn keep_serving(session: &SharedSession, services: &Services, t
     session.close();
     future::pending().await
 }
-
-/// A number that nobody else has: of a process or a session.
-pub(crate) fn random() -> u64 {
-    getrandom::u64().expect("the system has random numbers")
-}
