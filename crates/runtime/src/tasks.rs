@@ -317,8 +317,9 @@ impl Tasks {
         &self.inner.requests
     }
 
-    /// Whether any request goes on: something made in the scope of [`Self::requests`] is left. What
-    /// requests need, such as to know who is there, stays until there is none.
+    /// Whether any request goes on: something made in the scope of [`Self::requests`] is left, or
+    /// another handle on that scope. What requests need, such as to know who is there, stays until
+    /// there is none.
     pub fn has_requests(&self) -> bool {
         self.inner.requests.is_shared()
     }
