@@ -50,6 +50,8 @@ const RETRY: Duration = Duration::from_secs(1);
 ///   ([`Self::card_changes`]). Of a worker from which nothing comes for 5
 ///   seconds it asks in the background at a look, if what is known is older than 10 ms.
 /// - [`Engine::abort`] is on its way when it returns.
+/// - [`Engine::stop`] finds the streams of this `RemoteEngine` alone, and is on its way when they
+///   are next polled.
 /// - [`Engine::kv_events`] combines both planes: a snapshot, then the changes that are published.
 ///   Changes that were lost, and that the worker does not have any more, end it with reason
 ///   `kv_events_lagged`; a worker that cannot be reached is waited for. Who can forget and begin
@@ -120,9 +122,9 @@ impl RemoteEngine {
     ///
     /// # Errors
     ///
-    /// `BackendProtocol`, if it is no card; `Conflict`, as
-    /// [`WorkerCard::check_change`](super::WorkerCard::check_change) has it: then it is another
-    /// engine's.
+    /// `BackendProtocol`, if it is no card; `Conflict`, each time, if it is newer and cannot be this
+    /// worker's, as [`WorkerCard::check_change`](super::WorkerCard::check_change) has it: then it is
+    /// another engine's.
     pub fn take_card(&self, card: Bytes) -> Result<(), Error> {
         Ok(self.card.offer(WorkerCard::decode(card)?)?)
     }
@@ -191,8 +193,9 @@ impl RemoteEngine {
             let (load, card) = (self.load.clone(), self.card.clone());
             let _runtime = self.runtime.enter();
             (self.tasks).spawn(TaskKind::Background, "remote_reports", async move {
+                let mut ignored = None;
                 loop {
-                    take_reports(&planes, &instance, &load, &card).await;
+                    take_reports(&planes, &instance, &load, &card, &mut ignored).await;
                     sleep(RETRY).await;
                 }
             })
@@ -313,8 +316,15 @@ async fn first(frames: &mut ResponseStream) -> Result<Bytes, Error> {
     frame.ok_or_else(|| broken("an answer without a frame"))?
 }
 
-/// Takes what a worker reports, until the subscription ends.
-async fn take_reports(planes: &Planes, instance: &Instance, load: &KnownLoad, card: &KnownCard) {
+/// Takes what a worker reports, until the subscription ends. `ignored` is the revision of the last
+/// card that was not taken: it comes again and again, and is logged once.
+async fn take_reports(
+    planes: &Planes,
+    instance: &Instance,
+    load: &KnownLoad,
+    card: &KnownCard,
+    ignored: &mut Option<u64>,
+) {
     let topic = report_topic(&instance.endpoint, instance.worker);
     // Who cannot subscribe asks, and tries again.
     let Ok(mut events) = planes.events.subscribe(&topic, instance).await else {
@@ -332,9 +342,12 @@ async fn take_reports(planes: &Planes, instance: &Instance, load: &KnownLoad, ca
         if let Some(told) = report.load {
             load.tell(Instant::now(), told);
         }
-        let told = report.card.map(WorkerCard::of_message);
-        let taken = told.map(|told| card.offer(told?).map_err(Error::from));
-        if let Some(Err(error)) = taken {
+        let Some(told) = report.card else { continue };
+        let revision = told.revision;
+        let taken = WorkerCard::of_message(told).and_then(|told| Ok(card.offer(told)?));
+        if let Err(error) = taken
+            && ignored.replace(revision) != Some(revision)
+        {
             let diagnostic = error.diagnostic.as_deref();
             warn!(worker = instance.worker.0, %error, diagnostic, "card ignored");
         }

@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::card::WorkerCard;
@@ -10,53 +9,38 @@ use super::card_change::CardChangeError;
 
 /// The newest card of a worker, whichever way it came. Clones are handles on the same one.
 #[derive(Clone, Debug)]
-pub(super) struct KnownCard(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    newest: watch::Sender<Arc<WorkerCard>>,
-    /// The newest revision that was not taken.
-    refused: Mutex<Option<u64>>,
-}
+pub(super) struct KnownCard(Arc<watch::Sender<Arc<WorkerCard>>>);
 
 impl KnownCard {
     /// The worker's first one.
     pub(super) fn new(card: WorkerCard) -> Self {
-        Self(Arc::new(Inner {
-            newest: watch::Sender::new(Arc::new(card)),
-            refused: Mutex::default(),
-        }))
+        Self(Arc::new(watch::Sender::new(Arc::new(card))))
     }
 
     pub(super) fn get(&self) -> Arc<WorkerCard> {
-        self.0.newest.borrow().clone()
+        self.0.borrow().clone()
     }
 
-    /// Takes a card, if it is newer. Each that is not the same worker's is an error once.
+    /// Takes a card, if it is newer. One that is newer and not the same worker's is an error, each
+    /// time.
     pub(super) fn offer(&self, card: WorkerCard) -> Result<(), CardChangeError> {
-        let mut refused = None;
-        self.0.newest.send_if_modified(|newest| {
+        let mut checked = Ok(());
+        self.0.send_if_modified(|newest| {
             if card.revision <= newest.revision {
                 return false;
             }
-            match newest.check_change(&card) {
-                Ok(()) => *newest = Arc::new(card),
-                Err(error) => refused = Some((card.revision, error)),
+            checked = newest.check_change(&card);
+            if checked.is_ok() {
+                *newest = Arc::new(card);
             }
-            refused.is_none()
+            checked.is_ok()
         });
-        let Some((revision, error)) = refused else {
-            return Ok(());
-        };
-        match self.0.refused.lock().replace(revision) {
-            Some(before) if before == revision => Ok(()),
-            _ => Err(error),
-        }
+        checked
     }
 
     /// Each newer one, or the newest of several, from now on; ends with the last handle.
     pub(super) fn changes(&self) -> BoxStream<'static, Arc<WorkerCard>> {
-        let newest = self.0.newest.subscribe();
+        let newest = self.0.subscribe();
         stream::unfold(newest, |mut newest| async {
             newest.changed().await.ok()?;
             let card = newest.borrow_and_update().clone();
@@ -99,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn another_worker_s_card_is_not_taken_and_told_once() {
+    fn another_worker_s_card_is_not_taken_however_often_it_comes() {
         let known = KnownCard::new(card(3));
         let mut other = card(4);
         other.weights.push('x');
         let error = Err(CardChangeError::OtherVersion);
         assert_eq!(known.offer(other.clone()), error);
-        assert_eq!(known.offer(other.clone()), Ok(()));
+        assert_eq!(known.offer(other.clone()), error);
         other.revision = 5;
         assert_eq!(known.offer(other), error);
         assert_eq!(known.get().revision, 3);
