@@ -11,11 +11,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::kv_figures::{KvCounts, KvFigures};
-use super::kv_frames::encode_sync;
+use super::kv_frames::{SyncFrames, encode_sync};
 
 /// How many followers are told at a time what they have missed: a snapshot is a copy of what the
 /// ledger knows. Others wait.
 const TURNS: usize = 4;
+/// The bytes of the frames that are made at a time, but for the last of them: a range may have many
+/// frames of a block each.
+const TURN_BYTES: usize = 128 << 10;
 /// How long a follower may take for the next part; who takes longer is told no more.
 const READER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -61,23 +64,21 @@ impl KvTruth {
         self.counts.figures()
     }
 
-    /// The frames that answer a `KvSyncRequest`, each made off the async threads when there is room
-    /// for it on its way.
+    /// The frames that answer a `KvSyncRequest`, made off the async threads, some at a time, when
+    /// those before them are on their way.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub(super) fn sync(&self, since: Option<KvPosition>) -> ResponseStream {
-        let (truth, told) = (self.clone(), self.told.lock().clone());
-        let begin = async move {
-            let Told { ledger, tasks } = told.ok_or_else(unpublished)?;
-            let (frames, sent) = mpsc::channel(1);
-            let tell = truth.send(since, ledger, tasks.clone(), frames);
-            tasks.spawn(TaskKind::Request, "kv_sync", tell);
-            Ok(sent)
+        let told = self.told.lock().clone();
+        let Some(Told { ledger, tasks }) = told else {
+            return stream::iter([Err(unpublished())]).boxed();
         };
-        stream::once(begin)
-            .flat_map(|begun| match begun {
-                Ok(sent) => stream::unfold(Some(sent), receive).left_stream(),
-                Err(error) => stream::iter([Err(error)]).right_stream(),
-            })
-            .boxed()
+        let (frames, sent) = mpsc::channel(1);
+        let tell = self.clone().send(since, ledger, tasks.clone(), frames);
+        tasks.spawn(TaskKind::Request, "kv_sync", tell);
+        stream::unfold(Some(sent), receive).boxed()
     }
 
     /// Sends an answer for as long as somebody takes it.
@@ -89,8 +90,9 @@ impl KvTruth {
         frames: mpsc::Sender<Sent>,
     ) {
         let turn = tokio::select! {
-            turn = self.turns.acquire() => turn,
+            biased;
             () = frames.closed() => return,
+            turn = self.turns.acquire() => turn,
         };
         let _turn = turn.expect("the semaphore is never closed");
         let begin = move || {
@@ -107,18 +109,34 @@ impl KvTruth {
             }
         };
         loop {
-            let make = move || (parts.next(), parts);
-            let Ok((frame, rest)) = tasks.run_blocking("kv_sync_part", make).await else {
+            let make = move || (some(&mut parts), parts);
+            let Ok((made, rest)) = tasks.run_blocking("kv_sync_part", make).await else {
                 return;
             };
             parts = rest;
-            let is_last = frame.is_none();
-            let taken = timeout(READER_LIMIT, frames.send(Ok(frame))).await;
-            if is_last || !matches!(taken, Ok(Ok(()))) {
-                return;
+            for frame in made {
+                let is_last = frame.is_none();
+                let taken = timeout(READER_LIMIT, frames.send(Ok(frame))).await;
+                if is_last || !matches!(taken, Ok(Ok(()))) {
+                    return;
+                }
             }
         }
     }
+}
+
+/// The next frames of an answer, of [`TURN_BYTES`], or up to its end, which is `None`.
+fn some(parts: &mut SyncFrames) -> Vec<Option<Bytes>> {
+    let (mut made, mut bytes) = (Vec::new(), 0);
+    while bytes < TURN_BYTES {
+        let Some(frame) = parts.next() else {
+            made.push(None);
+            break;
+        };
+        bytes += frame.len();
+        made.push(Some(frame));
+    }
+    made
 }
 
 /// The next frame of an answer, and what it comes from, if that has not ended.
@@ -159,8 +177,8 @@ mod tests {
 
     use super::*;
 
-    /// A ledger whose snapshot has 102 frames.
-    fn truth() -> KvTruth {
+    /// A ledger whose snapshot has a frame for each of so many blocks, and two more.
+    fn truth_of(blocks: u64) -> KvTruth {
         let config = LedgerConfig {
             max_batch_blocks: 1,
             ..LedgerConfig::default()
@@ -170,7 +188,7 @@ mod tests {
             tier: Tier::G1,
             group: CacheGroup(0),
             parent: None,
-            blocks: (0..100).map(RoutingHash).collect(),
+            blocks: (0..blocks).map(RoutingHash).collect(),
         };
         ledger.replace(DpRank(0), vec![event]);
         let truth = KvTruth::new();
@@ -178,10 +196,24 @@ mod tests {
         truth
     }
 
+    /// A ledger whose snapshot has 102 frames.
+    fn truth() -> KvTruth {
+        truth_of(100)
+    }
+
     async fn whole(truth: &KvTruth) -> usize {
         let frames: Vec<_> = truth.sync(None).collect().await;
         assert!(frames.iter().all(Result::is_ok));
         frames.len()
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_many_turns_is_whole() {
+        let truth = truth_of(30_000);
+        let frames: Vec<_> = truth.sync(None).collect().await;
+        let bytes = frames.iter().map(|frame| frame.as_ref().unwrap().len());
+        assert!(bytes.sum::<usize>() > 2 * TURN_BYTES);
+        assert_eq!(frames.len(), 30_002);
     }
 
     #[tokio::test(start_paused = true)]
