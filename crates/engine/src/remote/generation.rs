@@ -14,12 +14,12 @@ pub(super) struct Outputs {
     frames: ResponseStream,
     has_ended: bool,
     /// It can be asked to stop for as long as it is here.
-    _stoppable: Option<Stoppable>,
+    _stoppable: Stoppable,
 }
 
 impl Outputs {
     /// `frames` are those after the first.
-    pub(super) fn new(frames: ResponseStream, stoppable: Option<Stoppable>) -> Self {
+    pub(super) fn new(frames: ResponseStream, stoppable: Stoppable) -> Self {
         Self {
             frames,
             has_ended: false,

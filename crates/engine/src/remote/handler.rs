@@ -24,7 +24,7 @@ use super::kv_publisher::KvPublisher;
 use super::kv_truth::KvTruth;
 use super::progress::{Generations, Mark, Progress};
 use super::report_publisher::ReportPublisher;
-use crate::{Control, Engine, GenerateRequest, GenerateStream, Load};
+use crate::{Control, Engine, GenerateStream, Load};
 
 /// Answers what [`RemoteEngine`](super::RemoteEngine)s ask, from an engine in this process.
 ///
@@ -155,7 +155,12 @@ impl EngineHandler {
             Operation::Generate(request) => {
                 self.begun.notify_one();
                 Generation {
-                    stop: Stop::new(engine.clone(), &request, stop),
+                    stop: Some(Stop {
+                        asked: stop,
+                        engine: engine.clone(),
+                        request: request.request_id.clone(),
+                        choice: request.choice_index,
+                    }),
                     state: State::Starting(async move { engine.generate(request).await }.boxed()),
                     unavailable: self.unavailable.clone(),
                     mark: self.generations.begin(),
@@ -225,7 +230,7 @@ fn unknown(what: &str) -> Error {
 /// The answer to a generation: `Accepted`, then each output.
 struct Generation {
     state: State,
-    /// None once it has been passed on, or cannot be.
+    /// None once it has been passed on.
     stop: Option<Stop>,
     unavailable: Arc<Notify>,
     mark: Mark,
@@ -235,30 +240,16 @@ struct Generation {
 struct Stop {
     asked: BoxFuture<'static, ()>,
     engine: Arc<dyn Engine>,
-    request: RequestId,
+    request: String,
     choice: u32,
 }
 
 impl Stop {
-    /// None for a request that has no proper name: no engine takes it.
-    fn new(
-        engine: Arc<dyn Engine>,
-        request: &GenerateRequest,
-        asked: BoxFuture<'static, ()>,
-    ) -> Option<Self> {
-        Some(Self {
-            asked,
-            engine,
-            request: RequestId::new(&request.request_id).ok()?,
-            choice: request.choice_index,
-        })
-    }
-
     /// Asks the engine once the client has asked; whether that is so.
     fn is_passed_on(&mut self, context: &mut Context<'_>) -> bool {
         let is_asked = self.asked.poll_unpin(context).is_ready();
-        if is_asked {
-            self.engine.stop(&self.request, self.choice);
+        if is_asked && let Ok(request) = RequestId::new(&self.request) {
+            self.engine.stop(&request, self.choice);
         }
         is_asked
     }

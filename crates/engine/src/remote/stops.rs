@@ -1,60 +1,57 @@
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::channel::oneshot;
-use futures::future::{self, BoxFuture};
+use futures::future::{self, AbortHandle, BoxFuture};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
-/// The generations of one engine that can be asked to stop, by request and choice.
+/// The generations of one engine that can be asked to stop. A clone is the same set.
 #[derive(Clone, Default)]
-pub(super) struct Stops(Arc<Mutex<HashMap<Name, oneshot::Sender<()>>>>);
+pub(super) struct Stops(Arc<Mutex<Begun>>);
 
-type Name = (String, u32);
+#[derive(Default)]
+struct Begun {
+    next: u64,
+    /// Each with its request, its choice and what asks it.
+    generations: FxHashMap<u64, (String, u32, AbortHandle)>,
+}
 
 /// A generation that can be asked to stop, as long as this is there.
 pub(super) struct Stoppable {
     stops: Stops,
-    name: Name,
+    number: u64,
 }
 
 impl Stops {
-    /// One more, and what completes when it is asked. None, and never, while there is another one of
-    /// that name, which no engine takes twice.
-    pub(super) fn begin(
-        &self,
-        request: &str,
-        choice: u32,
-    ) -> (Option<Stoppable>, BoxFuture<'static, ()>) {
-        let name = (request.to_owned(), choice);
-        let (ask, asked) = oneshot::channel();
-        match self.0.lock().entry(name.clone()) {
-            Entry::Occupied(_) => return (None, future::pending().boxed()),
-            Entry::Vacant(vacant) => vacant.insert(ask),
-        };
-        let stop = async {
-            if asked.await.is_err() {
-                future::pending().await
-            }
-        };
+    /// One more, and what completes when it is asked.
+    pub(super) fn begin(&self, request: &str, choice: u32) -> (Stoppable, BoxFuture<'static, ()>) {
+        let (asked, ask) = future::abortable(future::pending::<()>());
+        let generation = (request.to_owned(), choice, ask);
+        let mut begun = self.0.lock();
+        let number = begun.next;
+        begun.next += 1;
+        begun.generations.insert(number, generation);
+        drop(begun);
         let stops = self.clone();
-        (Some(Stoppable { stops, name }), stop.boxed())
+        (Stoppable { stops, number }, asked.map(drop).boxed())
     }
 
-    /// Asks one to stop, if it is there and was not asked before.
+    /// Asks those of a choice to stop, if there are any.
     pub(super) fn stop(&self, request: &str, choice: u32) {
-        let ask = self.0.lock().remove(&(request.to_owned(), choice));
-        if let Some(ask) = ask {
-            // Its stream may end just now.
-            let _ = ask.send(());
+        let begun = self.0.lock();
+        let generations = begun.generations.values();
+        let meant = generations.filter(|(id, index, _)| id == request && *index == choice);
+        let asks: Vec<_> = meant.map(|(_, _, ask)| ask.clone()).collect();
+        drop(begun);
+        for ask in asks {
+            ask.abort();
         }
     }
 }
 
 impl Drop for Stoppable {
     fn drop(&mut self) {
-        self.stops.0.lock().remove(&self.name);
+        self.stops.0.lock().generations.remove(&self.number);
     }
 }
 
@@ -68,7 +65,6 @@ mod tests {
         let stops = Stops::default();
         let (one, mut stop_one) = stops.begin("a", 0);
         let (two, stop_two) = stops.begin("a", 1);
-        assert!(stops.begin("a", 0).0.is_none());
         stops.stop("b", 0);
         assert!((&mut stop_one).now_or_never().is_none());
         stops.stop("a", 0);
@@ -76,6 +72,6 @@ mod tests {
         assert!(stop_one.now_or_never().is_some());
         assert!(stop_two.now_or_never().is_none());
         drop((one, two));
-        assert!(stops.0.lock().is_empty());
+        assert!(stops.0.lock().generations.is_empty());
     }
 }
