@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::output_stream::{OutputStream, OutputWriter, SharedSlot};
+use super::output_stream::{OutputStream, OutputWriter, SharedSlot, Unwanted};
 use crate::Error;
 
 /// The streams of one engine whose choices have not ended. A clone is the same set.
@@ -57,7 +57,7 @@ impl LiveStreams {
 
     /// Marks the streams of a request as unwanted, and wakes the engine if there are any.
     pub fn abort(&self, request: &str) {
-        self.end(|id, _| id == request, SharedSlot::abort);
+        self.end(|id, _| id == request, Unwanted::Aborted);
     }
 
     /// Marks the streams of one choice of a request as complete, and wakes the engine if there are
@@ -65,15 +65,15 @@ impl LiveStreams {
     pub fn stop(&self, request: &str, choice: u32) {
         self.end(
             |id, index| id == request && index == choice,
-            SharedSlot::stop,
+            Unwanted::Stopped,
         );
     }
 
-    fn end(&self, is_meant: impl Fn(&str, u32) -> bool, mark: impl Fn(&SharedSlot)) {
+    fn end(&self, is_meant: impl Fn(&str, u32) -> bool, why: Unwanted) {
         let mut found = false;
         for (id, choice, slot) in self.shared.live.lock().streams.values() {
             if is_meant(id, *choice) {
-                mark(slot);
+                slot.mark(why);
                 found = true;
             }
         }

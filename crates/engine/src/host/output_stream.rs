@@ -19,22 +19,19 @@ struct Slot {
     pending: Option<GenerateOutput>,
     error: Option<Error>,
     has_ended: bool,
-    /// The consumer is gone.
-    is_dropped: bool,
-    is_aborted: bool,
-    is_stopped: bool,
+    unwanted: Option<Unwanted>,
     consumer: Option<Waker>,
 }
 
-/// Why a choice is to end early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a choice is to end early; of several reasons, the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unwanted {
-    /// The consumer dropped its end: nobody reads what comes.
-    Dropped,
-    /// The request was aborted, and the consumer waits for the last output.
-    Aborted,
     /// The choice was stopped: the consumer has what it needs, and waits for the last output.
     Stopped,
+    /// The request was aborted, and the consumer waits for the last output.
+    Aborted,
+    /// The consumer dropped its end: nobody reads what comes.
+    Dropped,
 }
 
 /// The engine's end of a stream.
@@ -54,12 +51,9 @@ pub struct OutputStream {
 }
 
 impl SharedSlot {
-    pub(super) fn abort(&self) {
-        self.0.lock().is_aborted = true;
-    }
-
-    pub(super) fn stop(&self) {
-        self.0.lock().is_stopped = true;
+    pub(super) fn mark(&self, why: Unwanted) {
+        let mut slot = self.0.lock();
+        slot.unwanted = slot.unwanted.max(Some(why));
     }
 
     pub(super) fn fail(&self, error: Error) {
@@ -110,13 +104,7 @@ impl OutputWriter {
 
     /// Whether the choice should end, and why.
     pub fn unwanted(&self) -> Option<Unwanted> {
-        let slot = self.slot.0.lock();
-        match (slot.is_dropped, slot.is_aborted, slot.is_stopped) {
-            (true, _, _) => Some(Unwanted::Dropped),
-            (false, true, _) => Some(Unwanted::Aborted),
-            (false, false, true) => Some(Unwanted::Stopped),
-            (false, false, false) => None,
-        }
+        self.slot.0.lock().unwanted
     }
 }
 
@@ -161,7 +149,7 @@ impl Stream for OutputStream {
 impl Drop for OutputStream {
     fn drop(&mut self) {
         let mut slot = self.slot.0.lock();
-        slot.is_dropped = true;
+        slot.unwanted = Some(Unwanted::Dropped);
         let must_tell = !slot.has_ended;
         drop(slot);
         if must_tell {

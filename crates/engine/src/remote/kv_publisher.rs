@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use super::kv_figures::KvCounts;
 use super::kv_frames::{encode_batch, encode_mark};
 use super::kv_truth::{KvTruth, stopping};
 use crate::{Engine, KvEventBatch};
@@ -115,15 +116,8 @@ impl KvPublisher {
         let batches = match self.change_at_once(batch) {
             Ok(batches) => batches,
             Err(KvEventBatch { rank, events, .. }) => {
-                let (ledger, counts) = (self.ledger.clone(), self.truth.counts().clone());
-                let change = move || {
-                    let mut ledger = ledger.lock();
-                    let batches = ledger.change(rank, events);
-                    counts.ledger(&ledger);
-                    batches
-                };
-                let changed = self.tasks.run_blocking("kv_change", change).await;
-                changed.map_err(stopping)?
+                let change = move |ledger: &mut KvLedger| ledger.change(rank, events);
+                self.change_in_turn("kv_change", change).await?
             }
         };
         self.publish(&batches);
@@ -134,26 +128,30 @@ impl KvPublisher {
     fn change_at_once(&self, batch: KvEventBatch) -> Result<Vec<Arc<KvBatch>>, KvEventBatch> {
         match self.ledger.try_lock() {
             Some(mut ledger) => {
-                let batches = ledger.change(batch.rank, batch.events);
-                self.truth.counts().ledger(&ledger);
-                Ok(batches)
+                let change = |ledger: &mut KvLedger| ledger.change(batch.rank, batch.events);
+                Ok(counted(&mut ledger, self.truth.counts(), change))
             }
             None => Err(batch),
         }
     }
 
+    /// Changes the ledger off the async threads, however long that takes.
+    async fn change_in_turn(
+        &mut self,
+        name: &'static str,
+        change: impl FnOnce(&mut KvLedger) -> Vec<Arc<KvBatch>> + Send + 'static,
+    ) -> Result<Vec<Arc<KvBatch>>, Error> {
+        let (ledger, counts) = (self.ledger.clone(), self.truth.counts().clone());
+        let change = move || counted(&mut ledger.lock(), &counts, change);
+        let changed = self.tasks.run_blocking(name, change).await;
+        changed.map_err(stopping)
+    }
+
     /// Takes what a rank holds, at the beginning of a subscription.
     async fn replace(&mut self, batch: KvEventBatch) -> Result<(), Error> {
         let KvEventBatch { rank, events, .. } = batch;
-        let (ledger, counts) = (self.ledger.clone(), self.truth.counts().clone());
-        let replace = move || {
-            let mut ledger = ledger.lock();
-            let batches = ledger.replace(rank, events);
-            counts.ledger(&ledger);
-            batches
-        };
-        let replaced = self.tasks.run_blocking("kv_replace", replace).await;
-        let batches = replaced.map_err(stopping)?;
+        let replace = move |ledger: &mut KvLedger| ledger.replace(rank, events);
+        let batches = self.change_in_turn("kv_replace", replace).await?;
         self.publish(&batches);
         self.ranks.insert(rank);
         let ranks = self.engine.info().data_parallel_ranks as usize;
@@ -188,6 +186,17 @@ impl KvPublisher {
             self.publisher.publish(encode_mark(mark));
         }
     }
+}
+
+/// What a change of the ledger gives, once it is counted.
+fn counted<T>(
+    ledger: &mut KvLedger,
+    counts: &KvCounts,
+    change: impl FnOnce(&mut KvLedger) -> T,
+) -> T {
+    let changed = change(ledger);
+    counts.ledger(ledger);
+    changed
 }
 
 impl fmt::Debug for KvPublisher {

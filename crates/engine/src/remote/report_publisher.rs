@@ -1,6 +1,5 @@
 use std::convert::Infallible;
 use std::fmt;
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,12 +55,12 @@ impl ReportPublisher {
         loop {
             let (load, now) = (self.engine.load(), Instant::now());
             let card = self.card.borrow_and_update().clone();
-            let card = (card.revision > 0 && is_due(&card, told_card, now)).then_some(card);
-            let load_is_due = told.is_none_or(|(known, at)| known != load || now >= at + LONGEST);
+            let card_is_due = card.revision > 0 && is_due(card.revision, told_card, now);
+            let card = card_is_due.then_some(card);
             if let Some(card) = &card {
                 told_card = Some((card.revision, now));
             }
-            if load_is_due || card.is_some() {
+            if is_due(load, told, now) || card.is_some() {
                 self.publisher.publish(encode(&worker::WorkerReport {
                     load: Some(load),
                     card: card.map(|card| card.message()),
@@ -77,22 +76,16 @@ impl ReportPublisher {
             };
             tokio::select! {
                 () = look => {}
-                () = changed(&mut self.card) => {}
+                // Nobody may be left to change it.
+                Ok(()) = self.card.changed() => {}
             }
         }
     }
 }
 
-/// Whether a card that has changed is to be told, after the one of this revision was at that time.
-fn is_due(card: &WorkerCard, told: Option<(u64, Instant)>, now: Instant) -> bool {
-    told.is_none_or(|(revision, at)| revision != card.revision || now >= at + LONGEST)
-}
-
-/// Waits for another card; for ever, if nobody is left to change it.
-async fn changed(card: &mut watch::Receiver<Arc<WorkerCard>>) {
-    if card.changed().await.is_err() {
-        pending().await
-    }
+/// Whether what is so now is to be told, after this was told at that time.
+fn is_due<T: PartialEq>(now_is: T, told: Option<(T, Instant)>, now: Instant) -> bool {
+    told.is_none_or(|(known, at)| known != now_is || now >= at + LONGEST)
 }
 
 /// Whether nothing changes before a generation begins.
