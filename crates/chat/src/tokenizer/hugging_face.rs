@@ -1,6 +1,8 @@
 //! The `tokenizers` library of Hugging Face, for what our own implementation does not cover.
 
 use forebay_tokens::TokenId;
+use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -22,6 +24,14 @@ pub(super) struct HuggingFace {
     covers: bool,
 }
 
+/// What of a `tokenizer.json` has to be read before the library reads it, which panics at what is no
+/// JSON there.
+#[derive(Deserialize)]
+struct Checked {
+    #[serde(default, rename = "decoder")]
+    _decoder: Value,
+}
+
 impl HuggingFace {
     /// The library's tokenizer of a byte-level definition.
     ///
@@ -37,8 +47,7 @@ impl HuggingFace {
     /// # Errors
     /// [`TokenizerError::Definition`] when the bytes are not a valid definition.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        // The library panics at what is no JSON within a decoder.
-        serde_json::from_slice::<serde_json::Value>(bytes)
+        serde_json::from_slice::<Checked>(bytes)
             .map_err(|error| TokenizerError::Definition(error.into()))?;
         let model = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::Definition)?;
         Ok(Self::of(model))
