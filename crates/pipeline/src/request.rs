@@ -271,7 +271,7 @@ impl Request {
     pub fn attempts_left(&self) -> NonZeroU32 {
         let failed = (self.choices.iter()).map(|c| c.tries.saturating_sub(1).max(c.broken));
         let left = self.plan.max_attempts.get() - failed.max().unwrap_or(0);
-        NonZeroU32::new(left.max(1)).expect("at least one")
+        NonZeroU32::new(left).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Why a choice ended; `None` while it has not, and if the request ended before it.
