@@ -2,7 +2,8 @@
 //!
 //! The side that has an engine serves it with an [`EngineHandler`] and publishes its KV events with
 //! a [`KvPublisher`], its load and what changes of its card with a [`ReportPublisher`];
-//! `forebay-worker` does that. The other side makes a [`RemoteEngine`] of an instance it has found. What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
+//! `forebay-worker` does that. The other side makes a [`RemoteEngine`] of an instance it has found.
+//! What crosses is defined in `proto/forebay/worker/v1/worker.proto`.
 
 mod artefact;
 mod artefact_parts;

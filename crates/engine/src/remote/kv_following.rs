@@ -20,8 +20,9 @@ use super::names::kv_topic;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// What is to be done to know the KV caches of a worker of so many data-parallel ranks, for as long as the stream is polled. It does not
-/// end.
+
+/// What is to be done to know the KV caches of a worker of so many data-parallel ranks, for as long
+/// as the stream is polled. It does not end.
 pub(super) fn follow(
     planes: Planes,
     instance: Instance,

@@ -449,7 +449,8 @@ pub struct EngineInfo {
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
     /// Bits: 0 generate, 1 embed, 2 score, 3 encode, 4 media, 5 logprobs, 6 logit bias and penalties,
-    /// 7 prefix cache, 8 KV events, 9 exact answers, 10 LoRA, 11 multimodal prompts, 12 pause.
+    /// 7 prefix cache, 8 KV events, 9 exact answers, 10 LoRA, 11 multimodal prompts, 12 pause,
+    /// 13 stop.
     #[prost(uint32, tag = "2")]
     pub capabilities: u32,
     /// Tokens; the longest sequence, prompt and answer together.
