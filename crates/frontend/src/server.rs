@@ -79,12 +79,9 @@ impl Frontend {
             loop {
                 let stream = self.acceptor.accept().await;
                 let place = self.connections.place().await;
-                let connection = self.connections.clone().serve(stream);
-                let task = async move {
-                    connection.await;
-                    drop(place);
-                };
-                self.app.tasks.spawn(TaskKind::Request, "connection", task);
+                let connection = self.connections.clone().serve(stream, place);
+                let tasks = &self.app.tasks;
+                tasks.spawn(TaskKind::Request, "connection", connection);
             }
         };
         tokio::select! {

@@ -104,11 +104,11 @@ impl Connections {
         place.expect("the semaphore is never closed")
     }
 
-    /// Serves a client's requests until one of the two closes.
+    /// Serves a client's requests until one of the two closes, in its [place](Self::place).
     ///
     /// A client that leaves in the middle drops its request with the connection, and with it
     /// everything that is done for it.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, _place: OwnedSemaphorePermit) {
         let _open = self.metrics.open();
         let mut idle = stream;
         let end = loop {

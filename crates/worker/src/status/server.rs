@@ -104,11 +104,7 @@ impl StatusServer {
         });
         accepted
             .for_each_concurrent(None, |(stream, place)| {
-                let connection = connections.clone().serve(stream);
-                async move {
-                    connection.await;
-                    drop(place);
-                }
+                connections.clone().serve(stream, place)
             })
             .await;
     }
